@@ -32,16 +32,21 @@ static inline bool addr_same_host(const struct addr *a, const struct addr *b)
     return a->family == b->family && a->scope == b->scope && memcmp(a->ip, b->ip, 16) == 0;
 }
 
+/* The address of 16 bytes in network order as a socket gives them: IPv4 when they are mapped
+ * (::ffff:0:0/96). */
+struct addr addr_from_ip6(const uint8_t ip[16], uint32_t scope, uint16_t port);
+
 /* Parses a numeric host: IPv4, IPv6, or [IPv6]. Strict: four decimal parts without leading
  * zeros; RFC 4291 text for IPv6 (one "::", embedded IPv4 allowed; the three-colon form of
- * RFC 5118 4.10 is tolerated: "2001:db8:::192.0.2.1" reads as "::"). `port` is stored as is.
+ * RFC 5118 4.10 is tolerated: "2001:db8:::192.0.2.1" reads as "::"). A scope id is refused. `port` is stored as is.
  * Returns 0, or -1 when `host` is not numeric. */
 MUST_USE int addr_parse_host(struct slice host, uint16_t port, struct addr *ret_addr);
 
-/* Parses "host:port", "[v6]:port" with a numeric host. Returns 0 or -1. */
+/* Parses "host:port", "[v6]:port" with a numeric host, port 0 to 65535. Returns 0 or -1. */
 MUST_USE int addr_parse(struct slice s, struct addr *ret_addr);
 
-/* Appends the host, in brackets when IPv6 (RFC 5952 form). */
+/* Appends the host, in brackets when IPv6 (RFC 5952 form); "-" for none. A scope id is not
+ * written: it means nothing to another machine. */
 void addr_put_host(struct text *t, const struct addr *a);
 
 /* Appends host:port. */

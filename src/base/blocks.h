@@ -34,6 +34,9 @@ extern const uint32_t block_class_bytes[BLOCK_CLASSES];
 size_t blocks_memory(const uint32_t counts[BLOCK_CLASSES]);
 MUST_USE int blocks_init(struct blocks *b, struct arena *mem, const uint32_t counts[BLOCK_CLASSES]);
 
+/* To be called before the memory is used for something else; see slab_done(). */
+void blocks_done(struct blocks *b);
+
 /* Copies `s` into the smallest class with room (a fuller class spills into the next).
  * Returns 0, or -1 when nothing fits; `ret_ref` is untouched then. */
 MUST_USE int blocks_keep(struct blocks *b, struct slice s, block_ref *ret_ref);

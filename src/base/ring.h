@@ -14,22 +14,31 @@
 #include "slice.h"
 
 struct ring {
+    /* The consumer's line. */
     _Alignas(64) _Atomic uint64_t head;
+    uint64_t tail_seen;       /* the tail as last read: the other's line is touched when needed */
+    /* The producer's line. */
     _Alignas(64) _Atomic uint64_t tail;
-    _Alignas(64) char *bytes;
-    uint32_t size;           /* power of two */
+    uint64_t head_seen;
+    uint64_t reserved_at;     /* where the record under way begins, its length word included */
+    uint32_t reserved;        /* and its room in bytes */
     _Atomic uint64_t refused; /* records that did not fit; written by the producer */
+    /* Read by both. */
+    _Alignas(64) char *bytes;
+    uint32_t size;            /* power of two */
 };
 
-/* `size` is a power of two and at least twice the largest record; `bytes` is aligned to 8. */
+/* `size` is a power of two and at least twice the largest record, which takes 8 bytes more than
+ * its length and is filled up to 8; `bytes` is aligned to 8. */
 void ring_init(struct ring *r, void *bytes, uint32_t size);
 
 /* Producer: room for `n` bytes, aligned to 8, or NULL (counted in `refused`). Becomes visible
- * with ring_push(). */
+ * with ring_push(), which may make it shorter; without one, the next reserve takes its place. */
 void *ring_reserve(struct ring *r, uint32_t n);
 void ring_push(struct ring *r, uint32_t n);
 
-/* Consumer: the oldest record, or a slice with p NULL. Valid until ring_pop(). */
+/* Consumer: the oldest record, or a slice with p NULL. Valid until ring_pop(), which must follow
+ * a peek that found one. */
 struct slice ring_peek(struct ring *r);
 void ring_pop(struct ring *r);
 

@@ -16,8 +16,8 @@ struct hash_seed {
 /* Hash of `n` bytes. Same seed and bytes, same value, on every machine. */
 uint64_t siphash(const struct hash_seed *seed, const void *p, size_t n);
 
-/* The same over several parts, as if each were preceded by its length (so "ab","c" differs from
- * "a","bc"). */
+/* The same over several parts, as if each were preceded by its length in eight little-endian
+ * bytes and filled up with zeros to a multiple of eight (so "ab","c" differs from "a","bc"). */
 uint64_t siphash_parts(const struct hash_seed *seed, const struct slice *parts, unsigned count);
 
 #endif

@@ -35,8 +35,8 @@ static inline bool handle_equal(handle a, handle b)
 /* Makes takes fail on purpose, for the out-of-memory ladder and the simulator. NULL in life. */
 struct fault {
     uint64_t countdown; /* takes that still succeed */
-    bool forever;       /* then all fail; otherwise one fails and the fault is spent */
-    bool spent;
+    bool forever;       /* then all fail; otherwise one */
+    bool spent;         /* set by the first failure */
 };
 
 /* One take's question to the fault: true = fail now. `f` may be NULL. */
@@ -59,12 +59,20 @@ struct slab {
 /* Boot memory that slab_init() will take from its arena, in bytes. */
 size_t slab_memory(uint32_t size, uint32_t count);
 
-/* Carves the slab out of `mem` (which must be zeroed memory, as fresh mappings are).
- * Returns 0, or -1 when the arena is too small. */
+/* Carves the slab out of `mem`, of which nothing is touched yet (so an unused slab of a fresh
+ * mapping costs nothing). Returns 0, or -1 when the arena is too small or the objects take
+ * 64 GiB or more together. */
 MUST_USE int slab_init(struct slab *s, struct arena *mem, uint32_t size, uint32_t count);
+
+/* To be called before the memory is used for something else: lifts the poison of a SLAB_OFF
+ * build. Objects that are still live die with it. */
+void slab_done(struct slab *s);
 
 /* A cleared object, or NULL when all are taken (an answered condition, not a crash). */
 MUST_USE void *slab_take(struct slab *s, handle *ret_handle);
+
+/* The same, but with whatever bytes the last tenant left: for one that overwrites them anyway. */
+MUST_USE void *slab_take_uncleared(struct slab *s, handle *ret_handle);
 
 /* The live object, or NULL if the handle is stale or none. Safe on any bits from the wire. */
 void *slab_get(const struct slab *s, handle h);

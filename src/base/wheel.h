@@ -43,8 +43,9 @@ static inline bool wheel_is_armed(const struct wheel_node *n)
  * NULL. A clock that jumps far ahead costs one pass over the cells, not one step per tick. */
 struct wheel_node *wheel_expire(struct wheel *w, mono_ns now);
 
-/* A time not later than the next node's (exact on level 0, the cell's start above);
- * MONO_NONE when nothing is armed. */
+/* When to call wheel_expire() at the latest: the tick at which the next node fires when that is
+ * near (level 0), else a time before it at which its cell is opened; calling then always makes
+ * headway. MONO_NONE when nothing is armed. */
 mono_ns wheel_deadline(const struct wheel *w);
 
 #endif
