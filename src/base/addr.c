@@ -61,17 +61,19 @@ static size_t colons_at(struct slice s, size_t at)
     return n;
 }
 
+#define NO_GAP 17 /* beyond any place that "::" can have */
+
 /* Up to eight groups into ip[]; *ret_bytes tells how many bytes were read, *ret_gap where in them
- * "::" stood (16 = nowhere). */
+ * "::" stood, or NO_GAP. */
 static int parse_groups(struct slice s, uint8_t ip[16], size_t *ret_bytes, size_t *ret_gap)
 {
-    size_t bytes = 0, gap = 16, at = 0;
+    size_t bytes = 0, gap = NO_GAP, at = 0;
     while (at < s.n) {
         size_t colons = colons_at(s, at);
         if (colons > 3 || (colons == 1 && at == 0) || (colons == 0 && at > 0))
             return -1;
         if (colons >= 2) {
-            if (gap != 16)
+            if (gap != NO_GAP)
                 return -1;
             gap = bytes;
         }
@@ -108,9 +110,9 @@ static int parse_ip6(struct slice s, uint8_t ret_ip[16])
     if (parse_groups(s, read, &bytes, &gap) != 0)
         return -1;
     /* "::" stands for one group at least (RFC 4291 2.2). */
-    if (gap == 16 ? bytes != 16 : bytes > 14)
+    if (gap == NO_GAP ? bytes != 16 : bytes > 14)
         return -1;
-    size_t front = gap == 16 ? 16 : gap;
+    size_t front = gap == NO_GAP ? 16 : gap;
     memset(ret_ip, 0, 16);
     memcpy(ret_ip, read, front);
     memcpy(ret_ip + 16 - (bytes - front), read + front, bytes - front);
