@@ -52,7 +52,7 @@ struct txn {
     uint8_t kind;
     uint8_t state;
     bool reliable;
-    uint8_t resends;         /* retransmissions made so far */
+    uint8_t resends;         /* retransmissions that a timer caused; saturates */
     uint32_t interval_ms;    /* of the retransmission under way */
     mono_ns retransmit_at;   /* MONO_NONE: nothing to send again */
     mono_ns timeout_at;      /* end of the state */
@@ -64,12 +64,14 @@ enum txn_do {
     TXN_DO_ACK = 1 << 1,     /* INVITE client: ACK this non-2xx final (built anew or resent) */
     TXN_DO_PASS = 1 << 2,    /* the message goes to the user: upstream, or the routing */
     TXN_DO_SEND = 1 << 3,    /* server: send the response just given, and keep it if asked again */
-    TXN_DO_TIMEOUT = 1 << 4, /* tell the user: B, F or H fired */
+    TXN_DO_TIMEOUT = 1 << 4, /* tell the user: B, F or H fired, or the request could not be sent */
     TXN_DO_GONE = 1 << 5,    /* the machine ended: release it and what it kept */
 };
 
 /* Starts a machine. A client has just sent its request; a server has just received one.
- * `reliable`: the transport is a stream. */
+ * `reliable`: the transport is a stream. A T1 below 1 ms counts as 1 ms between repeats.
+ * An INVITE client in Proceeding and a server without a final answer have no deadline: Timer C
+ * and the user's own patience belong to the owner, who may release a machine at any time. */
 void txn_start(struct txn *t, enum txn_kind kind, bool reliable, const struct txn_timers *tm,
                mono_ns now);
 
@@ -84,14 +86,22 @@ MUST_USE unsigned txn_recv_response(struct txn *t, int status, const struct txn_
                                     mono_ns now);
 
 /* Server: the user wants to send this status. 0 = not allowed any more (a final went already;
- * or a late 408 to a non-INVITE, RFC 4320): send nothing. In Accepted only 2xx pass. */
+ * or a late 408 to a non-INVITE, RFC 4320): send nothing. In Accepted only 2xx pass.
+ * A 408 that a non-INVITE server swallowed starts its last 64·T1: it goes on absorbing repeats,
+ * then ends by itself with GONE. */
 MUST_USE unsigned txn_reply(struct txn *t, int status, const struct txn_timers *tm, mono_ns now);
 
-/* The owner could not send: client: TIMEOUT|GONE at once (the user fails over); server: GONE for
- * a final, else 0. */
+/* The owner could not send, and what came of it:
+ *   client before a final    TIMEOUT|GONE: the user fails over
+ *   INVITE client Completed  GONE: the ACK cannot go, the user has its answer (RFC 3261 17.1.1.2)
+ *   server Completed         GONE (17.2.4)
+ *   else                     0: what failed was a provisional, or (Accepted, RFC 6026) a 2xx,
+ *                            of which the next one may go */
 MUST_USE unsigned txn_transport_error(struct txn *t, mono_ns now);
 
-/* Something is due (now >= txn_deadline). Call again while the deadline is not later than now. */
+/* Something is due (now >= txn_deadline); 0 when nothing is. Call again while the deadline is not
+ * later than now. However late it is called, one retransmission comes out at one `now`: the next is
+ * counted from here, so a clock that jumped makes no burst. A timeout that is due goes first. */
 MUST_USE unsigned txn_expire(struct txn *t, const struct txn_timers *tm, mono_ns now);
 
 static inline mono_ns txn_deadline(const struct txn *t)
