@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * net: the driver that meets the world: sockets, epoll, clocks, entropy, the resolver, the log
+ * writer and the control socket. One thread per worker, each with its own sockets and engine;
+ * workers meet only through bounded rings.
+ *
+ *   worker 0..N-1   epoll ─▶ recvmmsg / read + frame ─▶ engine_step ─▶ sendmmsg / writev
+ *   log writer      ring per worker ─▶ lines ─▶ file
+ *   resolver        c-ares, off the message path
+ *   main            signals, control socket, reload */
+#ifndef WEIR_NET_H
+#define WEIR_NET_H
+
+#include "config/config.h"
+
+/* Runs until TERM. `load` is called for HUP / `weir reload`: returns a new snapshot or NULL with
+ * the errors written. Returns the process's exit status. */
+struct net_run {
+    struct config *config;         /* taken over */
+    struct config *(*load)(void *ctx, const struct config *previous, FILE *errors);
+    void *ctx;
+};
+int net_run(const struct net_run *run);
+
+/* ---- the control socket, client side ---------------------------------------------------------- */
+
+/* Sends one request line ("show pools") and copies what comes back to `out`. The protocol: one line
+ * in; lines of JSON out, then a last line {"end":true,"ok":true|false,"error":"…"}.
+ * Returns 0, or an exit status after writing why to `err`. */
+int control_call(const char *socket_path, const char *request, FILE *out, FILE *err);
+
+#endif
