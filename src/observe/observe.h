@@ -74,7 +74,7 @@ struct log_record {
     mono_ns arrived;
     uint32_t first_us;         /* arrival to first answer of a target above 100; UINT32_MAX none */
     uint32_t final_us;         /* arrival to final answer sent; UINT32_MAX none */
-    uint32_t queue_us;         /* arrival to first forward */
+    uint32_t queue_us;         /* arrival to first forward; UINT32_MAX none */
     uint16_t status;           /* final answer upstream; 0 none */
     uint16_t target_status;    /* last final from a target; 0 none */
     uint8_t method;            /* enum sip_method as a number; `method_name` rules when 0 */
@@ -126,17 +126,27 @@ struct log_names {            /* constant for a process */
     struct slice node, region, zone;
 };
 
-/* One line (with newline) for a record, as a JSON object or as logfmt, same names and order.
- * Peer bytes are escaped. Returns 0, or -1 when `t` is too small. */
-MUST_USE int log_write_json(struct text *t, const struct log_record *r, const struct log_names *n);
-MUST_USE int log_write_logfmt(struct text *t, const struct log_record *r, const struct log_names *n);
+/* With this much room left in `t` any record can be written, and it is written fastest. */
+enum { LOG_LINE_BYTES_MAX = 10240 };
 
-/* A string of a record. */
+/* Appends one line (with newline) for a record, as a JSON object or as logfmt, same names and
+ * order: time node region zone worker method status end call_id cseq ruri from to source transport
+ * side dest dest_transport dest_side pool tries target_status queue_us first_us final_us resent_in
+ * resent_out in_dialog via_token reason. What is absent has no field. Names are cut at
+ * LOG_TEXT_BYTES_MAX. Whatever bytes a peer chose, the line is ASCII, and the JSON valid; log.c
+ * tells how they are escaped. Returns 0, or -1 when `t` is too small: it is as before then. */
+MUST_USE int log_write_json(struct text *t, const struct log_record *r,
+                            const struct log_names *names);
+MUST_USE int log_write_logfmt(struct text *t, const struct log_record *r,
+                              const struct log_names *names);
+
+/* A string of a record; points into it. Its packer keeps each within LOG_TEXT_BYTES_MAX. */
 struct slice log_text_of(const struct log_record *r, enum log_text which);
 
 /* ---- histogram ------------------------------------------------------------------------------- */
 
-/* Log-linear: 16 steps per octave, 1 µs to about 1 h, error at most 6.25 %. */
+/* Log-linear: 16 steps per octave, exact below 32, error at most 6.25 % up to 2^35 (9.5 h in µs).
+ * All zero is empty; cells saturate. */
 enum { HISTOGRAM_CELLS = 32 * 16 };
 struct histogram {
     uint64_t count;
@@ -144,7 +154,8 @@ struct histogram {
     uint32_t cell[HISTOGRAM_CELLS];
 };
 void histogram_add(struct histogram *h, uint64_t value);
-/* The value below which `permille` of the samples lie (upper edge of its cell); 0 when empty. */
+/* The value that `permille` of the samples do not pass: the upper edge of its cell, never above the
+ * largest sample; 0 when empty. 0 permille asks for the smallest sample, 1000 for the largest. */
 uint64_t histogram_quantile(const struct histogram *h, unsigned permille);
 void histogram_merge(struct histogram *into, const struct histogram *from);
 
