@@ -9,7 +9,7 @@
  * a person (78: do not restart) from trouble that may pass. */
 enum cli_exit {
     CLI_OK = 0,
-    CLI_FAILED = 1,       /* the command was understood and could not be carried out */
+    CLI_FAILED = 1, /* the command was understood and could not be carried out */
     CLI_USAGE = 64,
     CLI_UNAVAILABLE = 69, /* no running weir answers on the control socket */
     CLI_CONFIG = 78,
