@@ -78,7 +78,8 @@ struct flow {
     bool closing;
     handle target;           /* pool target that it leads to, if we opened it for one */
     uint32_t next;           /* next of the same peer; FLOW_END ends */
-    uint32_t open;           /* tries that went out on it and are not answered */
+    uint32_t users;          /* head of the edge's list of tries on it; FLOW_END ends */
+    uint32_t open;           /* how many those are */
     mono_ns opened;
     uint64_t messages_in, messages_out;
     mono_ns last_in;
@@ -109,6 +110,14 @@ struct flow *flow_to(struct flows *f, const struct addr *peer, uint8_t transport
                      uint32_t *ret_count);
 
 void flow_forget(struct flows *f, struct flow *flow);
+
+/* Back-off of connects, per peer: after a failure none is tried for 100 ms, doubling up to 5 s.
+ * flow_may_connect() asks, flow_connect_result() tells. The memory is bounded: peers whose hashes
+ * meet share an entry, and then back off together. */
+bool flow_may_connect(const struct flows *f, const struct addr *peer, uint8_t transport,
+                      mono_ns now);
+void flow_connect_result(struct flows *f, const struct addr *peer, uint8_t transport, bool connected,
+                         mono_ns now);
 
 /* Iteration for `show`: *cursor = 0 at first. */
 struct flow *flow_next(struct flows *f, uint32_t *cursor);
