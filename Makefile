@@ -151,7 +151,7 @@ bench-build:
 	@$(MAKE) --no-print-directory BUILD=release CC=gcc all bench-tools
 
 .PHONY: bench-tools
-bench-tools: $O/bench/relay $O/bench/malloc_count.so $(if $(wildcard bench/parse_bench.c),$O/bench/parse_bench)
+bench-tools: $O/bench/relay $O/bench/malloc_count.so $O/bench/parse_bench
 $O/bench/%: $O/obj/bench/%.o $(room_lib)
 	$(call say,LINK)
 	$(Q)mkdir -p $(@D)
@@ -163,7 +163,8 @@ $O/bench/%.so: bench/%.c
 
 TIME ?= 60
 fuzz:
-	@test -n "$(T)" || { echo "make fuzz T=<one of: $(sort $(notdir $(fuzz_bin)))> [TIME=seconds]"; exit 2; }
+	@test -n "$(T)" || \
+		{ echo "make fuzz T=… TIME=seconds, with one of: $(sort $(notdir $(fuzz_bin)))"; exit 2; }
 	@$(MAKE) --no-print-directory BUILD=fuzz build/fuzz/fuzz/$(T)
 	@mkdir -p build/fuzz/corpus/$(T) fuzz/corpus/$(T)
 	cd build/fuzz && ASAN_OPTIONS=detect_leaks=0 ./fuzz/$(T) -max_total_time=$(TIME) \
