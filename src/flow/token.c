@@ -144,7 +144,8 @@ static bool mac_equal(const uint8_t *a, const uint8_t *b)
 
 static size_t token_body_size(unsigned bits)
 {
-    return TOKEN_HEAD_BYTES + 2 + (bits & BIT_IPV6 ? 16 : 4) + (bits & BIT_FLOW ? 12 : 0);
+    size_t ip = bits & BIT_IPV6 ? 16 : 4, flow = bits & BIT_FLOW ? 12 : 0;
+    return TOKEN_HEAD_BYTES + 2 + ip + flow;
 }
 
 static void token_unpack(const uint8_t *body, struct token *t)
