@@ -3,21 +3,13 @@
 
 #include <string.h>
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SLAB_ASAN 1
-#endif
-#elif defined(__SANITIZE_ADDRESS__)
-#define SLAB_ASAN 1
-#endif
-
-#if defined(SLAB_OFF) && defined(SLAB_ASAN)
-#include <sanitizer/asan_interface.h>
-#define POISON(p, n)   __asan_poison_memory_region((p), (n))
-#define UNPOISON(p, n) __asan_unpoison_memory_region((p), (n))
+#ifdef SLAB_OFF
+#include <sanitizer/asan_interface.h> /* its macros do nothing without -fsanitize=address */
+#define POISON(p, n)   ASAN_POISON_MEMORY_REGION((p), (n))
+#define UNPOISON(p, n) ASAN_UNPOISON_MEMORY_REGION((p), (n))
 #else
-#define POISON(p, n)   ((void)(p), (void)(n))
-#define UNPOISON(p, n) ((void)(p), (void)(n))
+#define POISON(p, n)   ((void)0)
+#define UNPOISON(p, n) ((void)0)
 #endif
 
 enum {
