@@ -171,7 +171,8 @@ fuzz:
 		-timeout=10 -rss_limit_mb=2048 -print_final_stats=1 $(FUZZ_FLAGS) \
 		corpus/$(T) ../../fuzz/corpus/$(T)
 
-SIM_ARGS = $(if $(SEEDS),--seeds $(SEEDS),--seed $(or $(SEED),1)) $(if $(TRACE),--trace)
+SIM_ARGS = $(if $(SEEDS),--first $(or $(SEED),1) --seeds $(SEEDS),--seed $(or $(SEED),1)) \
+	$(if $(TRACE),--trace)
 sim:
 	@$(MAKE) --no-print-directory sim-build
 	@$O/sim $(SIM_ARGS)
