@@ -79,12 +79,17 @@ def compare(name, at_done):
 
 def table_c(rows):
     out = ["/* SPDX-License-Identifier: Apache-2.0", " *", f" * {NOTE} */",
-           '#include "sip/sip.h"', "", "/* clang-format off */", "",
+           '#include "sip/sip_int.h"', "", "/* clang-format off */", "",
            "static const struct slice names[SIP_H__COUNT] = {", '    [SIP_H_OTHER] = {"", 0},']
     out += [f'    [SIP_H_{r[0]}] = {{"{r[1]}", {len(r[1])}}},' for r in rows]
+    out += ["};", "", "static const struct slice repeated[SIP_H__COUNT] = {",
+            '    [SIP_H_OTHER] = {"Repeated header", 15},']
+    out += [f'    [SIP_H_{r[0]}] = {{"Repeated {r[1]}", {9 + len(r[1])}}},' for r in rows if r[4]]
     out += ["};", "",
             "struct slice sip_header_name(enum sip_header_id id)", "{",
             "    return (unsigned)id < SIP_H__COUNT ? names[id] : names[SIP_H_OTHER];", "}", "",
+            "struct slice sip__repeated(enum sip_header_id id)", "{",
+            "    return repeated[id].p != NULL ? repeated[id] : repeated[SIP_H_OTHER];", "}", "",
             "/* The bytes at p equal `want` once those under `mask` are folded to lower case. Only",
             " * letters are under the mask, so the fold is exact: x | 0x20 is a letter for no other x. */"]
     for size in (2, 4, 8):

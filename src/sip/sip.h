@@ -10,7 +10,8 @@
  *                                                                doubled or unread
  *   message + edits ──serialise──▶ iovec
  *
- * A message is never changed: what leaves is the bytes that came in plus an ordered list of edits. */
+ * A message is never changed: what leaves is the bytes that came in plus an ordered list of edits.
+ */
 #ifndef WEIR_SIP_H
 #define WEIR_SIP_H
 
@@ -23,15 +24,15 @@
  * for the place of the next message is unknown. */
 enum sip_err {
     SIP_OK = 0,
-    SIP_E_SYNTAX = -110,       /* grammar of a part; the message can be answered */
-    SIP_E_LIMIT = -111,        /* a documented maximum was passed */
-    SIP_E_ABSENT = -112,       /* asked for something that is not there */
-    SIP_E_ROOM = -113,         /* the caller's output is too small */
+    SIP_E_SYNTAX = -110, /* grammar of a part; the message can be answered */
+    SIP_E_LIMIT = -111,  /* a documented maximum was passed */
+    SIP_E_ABSENT = -112, /* asked for something that is not there */
+    SIP_E_ROOM = -113,   /* the caller's output is too small */
     SIP_E_FATAL = -190,
-    SIP_E_START_LINE = -191,   /* first line is not SIP: another protocol, or out of step */
-    SIP_E_LENGTH = -192,       /* Content-Length absent, doubled, not digits, contradicting */
-    SIP_E_TOO_LONG = -193,     /* head, header count or body above the maximum: 513 */
-    SIP_E_HEAD = -194,         /* header section cannot be split in lines (NUL, bare CR, …) */
+    SIP_E_START_LINE = -191, /* first line is not SIP: another protocol, or out of step */
+    SIP_E_LENGTH = -192,     /* Content-Length absent, doubled, not digits, contradicting */
+    SIP_E_TOO_LONG = -193,   /* head, header count or body above the maximum: 513 */
+    SIP_E_HEAD = -194,       /* header section cannot be split in lines (NUL, bare CR, …) */
 };
 
 /* What is wrong with a message: the status to answer and a reason phrase that names the fault
@@ -47,21 +48,23 @@ struct sip_fault {
 /* State of one stream's framing. All zero is the start. It remembers how far it has looked, so
  * a message that comes a byte at a time costs no more than one that comes whole. */
 struct sip_framer {
-    uint32_t scanned;     /* bytes of the current message already looked at */
-    uint32_t line_start;  /* offset of the header line under way */
-    uint32_t head_bytes;  /* start line + headers + blank line; 0 = not found yet */
+    uint32_t scanned;    /* bytes of the current message already looked at */
+    uint32_t line_start; /* offset of the header line under way */
+    uint32_t head_bytes; /* start line + headers + blank line; 0 = not found yet */
     uint32_t body_bytes;
-    uint16_t lines;       /* header lines so far */
-    uint8_t has_length;
-    uint8_t reserved;
+    uint16_t lines;            /* header lines so far */
+    uint8_t has_length;        /* what Content-Length was seen so far */
+    uint8_t start_is_possible; /* the first word of the start line has passed */
+    uint8_t blanks;            /* 1: the last result was SIP_FRAME_SKIP */
 };
 
 enum sip_frame {
     SIP_FRAME_MORE = 0,    /* not whole yet: feed the same bytes and more */
     SIP_FRAME_MESSAGE = 1, /* *ret_len bytes are one message */
-    SIP_FRAME_PING = 2,    /* *ret_len bytes were a double CRLF: RFC 5626 keep-alive, answer CRLF */
-    SIP_FRAME_SKIP = 3,    /* *ret_len bytes of blank line before a start line: ignore (7.5) */
+    SIP_FRAME_PING = 2, /* *ret_len bytes ended a double CRLF: RFC 5626 keep-alive, answer CRLF */
+    SIP_FRAME_SKIP = 3, /* *ret_len bytes of blank line before a start line: ignore (7.5) */
 };
+/* A double CRLF gives SKIP, then PING, two bytes each: a lone CRLF (a pong) never waits. */
 
 /* Looks at `n` bytes at `buf`, which begin where the last result ended (same bytes plus more
  * after MORE). On a result other than MORE the framer is ready for the next message and *ret_len
@@ -70,6 +73,9 @@ enum sip_frame {
  * *ret_len then tells how many bytes can be indexed to build an answer.
  * A stream message without Content-Length has no body. RFC 3261 18.3, 7.5. */
 MUST_USE int sip_frame(struct sip_framer *f, const char *buf, size_t n, size_t *ret_len);
+
+/* The answer to a negative result of sip_frame(): 400 or 513 with its phrase. */
+void sip_frame_fault(int err, struct sip_fault *ret_fault);
 
 /* ---- index ---------------------------------------------------------------------------------- */
 
@@ -102,27 +108,30 @@ struct sip_span {
 };
 
 struct sip_header {
-    uint32_t line;      /* offset of the name */
-    uint32_t line_end;  /* offset just behind the CRLF that ends it, folds included */
+    uint32_t line;         /* offset of the name */
+    uint32_t line_end;     /* offset just behind the CRLF that ends it, folds included */
     struct sip_span value; /* without blanks around it; may hold folds */
-    uint16_t name_len;  /* blanks before the colon not included */
-    uint8_t id;         /* enum sip_header_id */
-    uint8_t next;       /* index of the next header of the same id; SIP_NO_HEADER ends */
+    uint16_t name_len;     /* blanks before the colon not included */
+    uint8_t id;            /* enum sip_header_id */
+    uint8_t next;          /* index of the next header of the same id; SIP_NO_HEADER ends */
 };
 
 enum { SIP_NO_HEADER = 255 };
 
 struct sip_msg {
-    const char *p;              /* the bytes; the caller's */
-    uint32_t n;                 /* bytes of this message */
+    const char *p; /* the bytes; the caller's */
+    uint32_t n;    /* bytes of this message */
     bool is_request;
-    uint8_t method;             /* enum sip_method; of a response: that of CSeq once checked */
+    uint8_t method; /* enum sip_method; of a response: that of CSeq once checked */
     uint8_t header_count;
-    uint16_t status;            /* responses: 100..699 */
+    uint16_t status; /* responses: 100..699 */
     struct sip_span method_name;
-    struct sip_span uri;        /* Request-URI */
-    struct sip_span reason;     /* of a response; may be empty */
-    uint32_t headers_off;       /* just behind the start line */
+    struct sip_span uri;    /* Request-URI */
+    struct sip_span reason; /* of a response; may be empty */
+    uint32_t headers_off;   /* just behind the start line */
+    uint32_t headers_end;   /* just before the blank line; 0 when it was not reached */
+    uint64_t seen;          /* bit per id: it is there */
+    uint64_t doubled;       /* bit per id: on more than one line */
     struct sip_span body;
     uint8_t first[SIP_H__COUNT]; /* index of the first header of an id, or SIP_NO_HEADER */
     uint8_t last[SIP_H__COUNT];
@@ -168,11 +177,11 @@ enum sip_header_id sip_header_id_of(struct slice name);
  * is alone on its line. A malformed line ends the walk with v.err set. */
 struct sip_values {
     const struct sip_msg *m;
-    uint8_t header;         /* index of the line that holds `value` */
-    uint8_t err;            /* not 0: the list is malformed at this value */
+    uint8_t header; /* index of the line that holds `value` */
+    uint8_t err;    /* not 0: the list is malformed at this value */
     bool whole;
     struct sip_span value;
-    uint32_t at;            /* next byte to look at within the line */
+    uint32_t at; /* next byte to look at within the line */
 };
 struct sip_values sip_values(const struct sip_msg *m, enum sip_header_id id);
 bool sip_next_value(struct sip_values *v);
@@ -181,17 +190,21 @@ bool sip_next_value(struct sip_values *v);
  * *ret_value is empty for a flag; quotes are kept. `ret_value` may be NULL. */
 bool sip_param(struct slice params, struct slice name, struct slice *ret_value);
 
+/* The same for the parameters of a URI, where "%6C%72" is a way to write "lr" (RFC 3261 19.1.4).
+ * The value is as written. */
+bool sip_uri_param(struct slice params, struct slice name, struct slice *ret_value);
+
 enum sip_scheme { SIP_SCHEME_OTHER, SIP_SCHEME_SIP, SIP_SCHEME_SIPS, SIP_SCHEME_TEL };
 
 struct sip_uri {
     enum sip_scheme scheme;
     struct slice scheme_name;
-    struct slice user;     /* with password, as written; p NULL when there is no '@' */
-    struct slice host;     /* without the brackets of an IPv6 reference */
+    struct slice user; /* with password, as written; p NULL when there is no '@' */
+    struct slice host; /* without the brackets of an IPv6 reference */
     bool host_is_ipv6;
-    uint16_t port;         /* 0 = none */
-    struct slice params;   /* from the first ';' on, headers excluded */
-    struct slice headers;  /* behind '?' */
+    uint16_t port;        /* 0 = none */
+    struct slice params;  /* from the first ';' on, headers excluded */
+    struct slice headers; /* behind '?' */
 };
 
 /* Parses a whole URI. For tel: and unknown schemes only scheme_name is set (and `host` is empty).
@@ -204,9 +217,9 @@ int sip_uri_transport(const struct sip_uri *u, enum transport fallback);
 
 /* name-addr / addr-spec with header parameters (From, To, Contact, Route, Record-Route, Path). */
 struct sip_nameaddr {
-    struct slice display;  /* with quotes, if any */
-    struct slice uri;      /* inside <> if there are any */
-    struct slice params;   /* header parameters from the first ';' on */
+    struct slice display; /* with quotes, if any */
+    struct slice uri;     /* inside <> if there are any */
+    struct slice params;  /* header parameters from the first ';' on */
     bool bracketed;
 };
 MUST_USE int sip_nameaddr_parse(struct slice s, struct sip_nameaddr *ret_na);
@@ -216,11 +229,12 @@ struct sip_via {
     int transport;               /* enum transport, or -1 for one that we do not know */
     struct slice host;           /* sent-by, without brackets */
     bool host_is_ipv6;
-    uint16_t port;               /* 0 = none */
+    uint16_t port; /* 0 = none */
     struct slice params;
-    struct slice branch;         /* empty when absent */
+    struct slice branch; /* empty when absent */
     bool has_rport;
-    bool is_rfc3261;             /* the branch begins with z9hG4bK and something follows */
+    bool has_received;
+    bool is_rfc3261; /* the branch begins with z9hG4bK and something follows */
 };
 
 /* One Via value. RFC 3261 20.42, RFC 3581. */
@@ -234,15 +248,16 @@ struct sip_facts {
     struct sip_span via_value; /* where it stands */
     struct sip_uri uri;        /* Request-URI (requests) */
     struct slice call_id;
-    struct slice from;         /* whole values */
+    struct slice from; /* whole values */
     struct slice to;
     struct slice from_uri;
     struct slice to_uri;
-    struct slice from_tag;     /* empty when absent (RFC 2543) */
-    struct slice to_tag;       /* empty outside a dialog */
-    uint32_t cseq;             /* < 2^31 */
-    int16_t max_forwards;      /* -1 = absent */
-    uint8_t method;            /* enum sip_method of the transaction (CSeq) */
+    struct slice from_tag; /* empty when absent (RFC 2543) */
+    struct slice to_tag;   /* empty outside a dialog */
+    uint32_t cseq;         /* < 2^31 */
+    int16_t max_forwards;  /* 0..255; -1 = absent */
+    int32_t max_breadth;   /* -1 = absent (RFC 5393 5.3.3) */
+    uint8_t method;        /* enum sip_method of the transaction (CSeq) */
     struct slice method_name;
 };
 
@@ -252,7 +267,9 @@ struct sip_facts {
  * scheme known (416), Proxy-Require (420; the caller adds Unsupported), version (505, by index),
  * scalar limits, single-value headers single, Contact readable where present in REGISTER/INVITE.
  * Values that only their final reader cares about are not judged.
- * Returns 0, or SIP_E_SYNTAX with *ret_fault. RFC 3261 16.3, 8.2; RFC 4475. */
+ * Returns 0, or SIP_E_SYNTAX with *ret_fault; then *ret_facts holds what was read before the fault
+ * (the Via first: `via_value.len` is 0 when there is none to answer by) and is empty otherwise.
+ * RFC 3261 16.3, 8.2; RFC 4475. */
 MUST_USE int sip_check_request(const struct sip_msg *m, struct sip_facts *ret_facts,
                                struct sip_fault *ret_fault);
 
@@ -272,7 +289,7 @@ struct sip_edit {
 struct sip_edits {
     const struct sip_msg *m;
     uint32_t count;
-    bool overflow;          /* an edit did not fit; serialising then fails */
+    bool overflow; /* an edit did not fit; serialising then fails */
     struct sip_edit e[SIP_EDITS_MAX];
 };
 
@@ -280,19 +297,21 @@ void sip_edits_init(struct sip_edits *e, const struct sip_msg *m);
 void sip_edit_insert(struct sip_edits *e, uint32_t off, struct slice ins);
 void sip_edit_replace(struct sip_edits *e, struct sip_span at, struct slice ins);
 
-/* Typed helpers. `line` is a whole header line with CRLF, already written to the arena. */
-void sip_push_via(struct sip_edits *e, struct slice line);            /* above all Vias */
-void sip_push_record_route(struct sip_edits *e, struct slice line);   /* above all Record-Routes */
-void sip_push_header(struct sip_edits *e, struct slice line);         /* behind the last header */
-void sip_drop_header(struct sip_edits *e, uint8_t header);            /* a whole line */
-void sip_drop_headers(struct sip_edits *e, enum sip_header_id id);    /* every line of an id */
+/* Typed helpers. `line` is a whole header line with CRLF, already written to the arena. Of two
+ * lines pushed to one place, the one pushed first stands on top. */
+void sip_push_via(struct sip_edits *e, struct slice line);          /* above all Vias */
+void sip_push_record_route(struct sip_edits *e, struct slice line); /* above all Record-Routes */
+void sip_push_header(struct sip_edits *e, struct slice line);       /* behind the last header */
+void sip_drop_header(struct sip_edits *e, uint8_t header);          /* a whole line */
+void sip_drop_headers(struct sip_edits *e, enum sip_header_id id);  /* every line of an id */
 /* Drops the value that `v` stands on; the line too when it becomes empty. Successive drops from
  * the top of one list are allowed. */
 void sip_drop_value(struct sip_edits *e, const struct sip_values *v);
 /* Drops the topmost Via value (responses). */
 void sip_pop_via(struct sip_edits *e, const struct sip_facts *f);
 /* Sets a header's value if it is there, else adds the line. */
-void sip_set_header(struct sip_edits *e, enum sip_header_id id, struct slice value, struct arena *a);
+void sip_set_header(struct sip_edits *e, enum sip_header_id id, struct slice value,
+                    struct arena *a);
 /* RFC 3261 18.2.1 and RFC 3581: writes received= and rport= into the topmost Via. received= is
  * added when sent-by is not the numeric source (or whenever rport is asked for); a received= or
  * rport value that the peer wrote is replaced. */
@@ -319,7 +338,7 @@ MUST_USE int sip_serialise_flat(const struct sip_edits *e, char *dst, size_t cap
  * RFC 3261 8.2.6, 16.7. Returns 0 or SIP_E_ROOM (t does not fit). */
 struct sip_reply {
     int status;
-    struct slice reason;   /* empty: the standard phrase */
+    struct slice reason; /* empty: the standard phrase */
     struct slice to_tag;
     struct slice extra;
     unsigned skip_vias;

@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Values of headers, read when somebody asks. Every reader takes (p, end), never looks behind
+ * `end`, and leaves each field of its result either valid or empty. Blanks between the parts may
+ * hold folds; the index has checked that every CR in a value belongs to one. */
+#include "sip/sip_int.h"
+
+const char *sip__quoted(const char *p, const char *end)
+{
+    for (p++; p < end; p++) {
+        if (*p == '"')
+            return p + 1;
+        if (*p == '\\') {
+            p++;
+            if (p < end && (*p == '\r' || *p == '\n'))
+                return NULL; /* quoted-pair: not CR, not LF */
+        }
+    }
+    return NULL;
+}
+
+/* p stands on '('. Comments nest (RFC 3261 25.1). */
+static const char *comment(const char *p, const char *end)
+{
+    unsigned depth = 0;
+    for (; p < end; p++) {
+        if (*p == '(') {
+            depth++;
+        } else if (*p == ')') {
+            if (--depth == 0)
+                return p + 1;
+        } else if (*p == '\\') {
+            p++;
+        }
+    }
+    return NULL;
+}
+
+/* ---- comma lists ---------------------------------------------------------------------------- */
+
+/* The end of the list value at p: a comma, `end`, or NULL when a quote or bracket stays open. A
+ * '(' opens a comment only behind a blank or at the front: inside a word it is a mark of a user
+ * part ("sip:a(b@example.com"). */
+static const char *value_end(const char *p, const char *end)
+{
+    const char *begin = p;
+    while (p != NULL && p < end) {
+        switch (*p) {
+        case ',':
+            return p;
+        case '"':
+            p = sip__quoted(p, end);
+            break;
+        case '<':
+            p = memchr(p, '>', (size_t)(end - p));
+            break;
+        case '(':
+            p = p == begin || sip__is(p[-1], SIP__BLANK) ? comment(p, end) : p + 1;
+            break;
+        default:
+            p++;
+        }
+    }
+    return p;
+}
+
+struct sip_values sip_values(const struct sip_msg *m, enum sip_header_id id)
+{
+    struct sip_values v = {.m = m, .header = m->first[id]};
+    if (v.header != SIP_NO_HEADER)
+        v.at = m->h[v.header].value.off;
+    return v;
+}
+
+bool sip_next_value(struct sip_values *v)
+{
+    const struct sip_msg *m = v->m;
+    if (v->header == SIP_NO_HEADER || v->err != 0)
+        return false;
+    struct sip_span line = m->h[v->header].value;
+    /* Done with this line, or it holds no value at all ("Supported:"): on to the next. */
+    while (line.len == 0 || (v->value.len > 0 && v->at >= line.off + line.len)) {
+        v->header = m->h[v->header].next;
+        v->value.len = 0;
+        if (v->header == SIP_NO_HEADER)
+            return false;
+        line = m->h[v->header].value;
+        v->at = line.off;
+    }
+    const char *begin = m->p + line.off;
+    const char *end = begin + line.len;
+    const char *p = sip__skip(m->p + v->at, end, SIP__BLANK);
+    const char *comma = value_end(p, end);
+    const char *stop = comma;
+    while (stop != NULL && stop > p && sip__is(stop[-1], SIP__BLANK))
+        stop--;
+    v->value = (struct sip_span){(uint32_t)(p - m->p), stop != NULL ? (uint32_t)(stop - p) : 0};
+    v->whole = p == begin && comma == end;
+    /* An empty element, a comma at the end, or an open quote: not a list. */
+    if (stop == NULL || stop == p || (comma < end && comma + 1 == end)) {
+        v->err = 1;
+        return false;
+    }
+    v->at = (uint32_t)(comma < end ? comma + 1 - m->p : end - m->p);
+    return true;
+}
+
+/* ---- parameters ----------------------------------------------------------------------------- */
+
+int sip__next_param(const char **pp, const char *end, struct sip__param *ret_param)
+{
+    const char *p = sip__skip(*pp, end, SIP__BLANK);
+    if (p == end || *p != ';') {
+        *pp = p;
+        return 0;
+    }
+    p = sip__skip(p + 1, end, SIP__BLANK);
+    const char *name = p;
+    p = sip__skip(p, end, SIP__TOKEN);
+    if (p == name)
+        return SIP_E_SYNTAX;
+    ret_param->name = (struct slice){name, (size_t)(p - name)};
+    ret_param->value = (struct slice){p, 0};
+    ret_param->stop = p;
+    if (p < end && sip__is(*p, SIP__BLANK))
+        p = sip__skip(p, end, SIP__BLANK);
+    if (p < end && *p == '=') {
+        p = sip__skip(p + 1, end, SIP__BLANK);
+        const char *value = p;
+        p = p < end && *p == '"' ? sip__quoted(p, end) : sip__skip(p, end, SIP__PVALUE);
+        if (p == NULL)
+            return SIP_E_SYNTAX;
+        ret_param->value = (struct slice){value, (size_t)(p - value)};
+        ret_param->stop = p;
+    }
+    *pp = p;
+    return 1;
+}
+
+bool sip_param(struct slice params, struct slice name, struct slice *ret_value)
+{
+    const char *p = params.p;
+    const char *end = params.p + params.n;
+    struct sip__param a;
+    while (params.n > 0 && sip__next_param(&p, end, &a) == 1) {
+        if (a.name.n == name.n && slice_equal_nocase(a.name, name)) {
+            if (ret_value != NULL)
+                *ret_value = a.value;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- Via ------------------------------------------------------------------------------------ */
+
+static int via_transport(struct slice t)
+{
+    if (SIP__EQUAL(t, "udp"))
+        return TP_UDP;
+    if (SIP__EQUAL(t, "tcp"))
+        return TP_TCP;
+    if (SIP__EQUAL(t, "tls"))
+        return TP_TLS;
+    if (SIP__EQUAL(t, "ws"))
+        return TP_WS;
+    return SIP__EQUAL(t, "wss") ? TP_WSS : -1;
+}
+
+/* "SIP" SLASH "2.0" SLASH, blanks allowed around each (RFC 4475 3.1.1.1). The place behind, or
+ * NULL. */
+static const char *via_protocol(const char *p, const char *end)
+{
+    if (LIKELY(end - p >= 8 && memcmp(p, "SIP/2.0/", 8) == 0))
+        return sip__skip(p + 8, end, SIP__BLANK);
+    static const char *const words[2] = {"sip", "2.0"};
+    for (unsigned i = 0; i < 2; i++) {
+        const char *q = sip__skip(p, end, SIP__TOKEN);
+        if (!sip__equal_lower((struct slice){p, (size_t)(q - p)}, words[i], 3))
+            return NULL;
+        q = sip__skip(q, end, SIP__BLANK);
+        if (q == end || *q != '/')
+            return NULL;
+        p = sip__skip(q + 1, end, SIP__BLANK);
+    }
+    return p;
+}
+
+/* host [COLON port]. The place behind, or NULL. */
+static const char *via_sent_by(const char *p, const char *end, struct sip_via *v)
+{
+    const char *host = p;
+    if (p < end && *p == '[') {
+        host = p + 1;
+        p = memchr(host, ']', (size_t)(end - host));
+        if (p == NULL)
+            return NULL;
+        v->host_is_ipv6 = true;
+    } else {
+        p = sip__skip(p, end, SIP__HOST);
+    }
+    v->host = (struct slice){host, (size_t)(p - host)};
+    if (v->host.n == 0 || (v->host_is_ipv6 && !sip__is_ipv6_text(v->host)))
+        return NULL;
+    if (v->host_is_ipv6)
+        p++;
+    const char *colon = sip__skip(p, end, SIP__BLANK);
+    if (colon == end || *colon != ':')
+        return p;
+    p = sip__skip(colon + 1, end, SIP__BLANK);
+    const char *digits = p;
+    while (p < end && sip__is_digit(*p))
+        p++;
+    uint64_t port = 0;
+    if (sip__digits((struct slice){digits, (size_t)(p - digits)}, 65535, &port) != SIP_OK ||
+        port == 0)
+        return NULL;
+    v->port = (uint16_t)port;
+    return p;
+}
+
+/* The parameters that we read; each may stand once, or two readers could differ on which counts. */
+static int via_param(struct sip_via *v, const struct sip__param *a)
+{
+    if (SIP__EQUAL(a->name, "branch")) {
+        if (v->branch.p != NULL)
+            return SIP_E_SYNTAX;
+        v->branch = a->value;
+        v->is_rfc3261 = a->value.n > 7 && memcmp(a->value.p, "z9hG4bK", 7) == 0;
+    } else if (SIP__EQUAL(a->name, "rport")) {
+        if (v->has_rport)
+            return SIP_E_SYNTAX;
+        v->has_rport = true;
+    } else if (SIP__EQUAL(a->name, "received")) {
+        if (v->has_received)
+            return SIP_E_SYNTAX;
+        v->has_received = true;
+    }
+    return SIP_OK;
+}
+
+int sip__via(const char *p, const char *end, struct sip_via *ret_via, const char **ret_span_end,
+             const char **ret_stop)
+{
+    struct sip_via v = {.transport = -1};
+    p = via_protocol(p, end);
+    if (p == NULL)
+        return SIP_E_SYNTAX;
+    const char *q = sip__skip(p, end, SIP__TOKEN);
+    v.transport_name = (struct slice){p, (size_t)(q - p)};
+    v.transport = via_transport(v.transport_name);
+    p = sip__skip(q, end, SIP__BLANK);
+    if (v.transport_name.n == 0 || p == q)
+        return SIP_E_SYNTAX;
+    p = via_sent_by(p, end, &v);
+    if (p == NULL)
+        return SIP_E_SYNTAX;
+    const char *span_end = p;
+    p = sip__skip(p, end, SIP__BLANK);
+    const char *params = p;
+    struct sip__param a;
+    int rc;
+    while ((rc = sip__next_param(&p, end, &a)) == 1) {
+        span_end = a.stop;
+        rc = via_param(&v, &a);
+        if (rc != SIP_OK)
+            break;
+    }
+    if (rc != 0 || (p != end && *p != ','))
+        return SIP_E_SYNTAX;
+    v.params = span_end > params ? (struct slice){params, (size_t)(span_end - params)} : SLICE_NONE;
+    *ret_via = v;
+    *ret_span_end = span_end;
+    *ret_stop = p;
+    return SIP_OK;
+}
+
+int sip_via_parse(struct slice s, struct sip_via *ret_via)
+{
+    struct sip_via v;
+    const char *span_end;
+    const char *stop;
+    s = slice_trim(s);
+    if (s.n == 0 || sip__via(s.p, s.p + s.n, &v, &span_end, &stop) != SIP_OK || stop != s.p + s.n)
+        return SIP_E_SYNTAX;
+    *ret_via = v;
+    return SIP_OK;
+}
+
+/* ---- name-addr ------------------------------------------------------------------------------ */
+
+/* An unquoted display name. The grammar says tokens; what phones send is wider and harms no one,
+ * save the bytes that another reader could take for structure (RFC 4475 3.1.2.6, 3.1.2.15). */
+static bool is_display(const char *p, const char *end)
+{
+    for (; p < end; p++)
+        if (*p == '"' || *p == ',' || *p == ';' || *p == '>' || *p == '\\' ||
+            !sip__is(*p, SIP__WORD | SIP__BLANK))
+            return false;
+    return true;
+}
+
+/* A scheme, a colon and something. What a scheme of another's means is not ours to judge. */
+static bool is_uri(struct slice s)
+{
+    if (LIKELY(s.n > 4 && memcmp(s.p, "sip:", 4) == 0))
+        return true;
+    const char *end = s.p + s.n;
+    const char *q = sip__skip(s.p, end, SIP__SCHEME);
+    return q > s.p && sip__is(*s.p, SIP__ALNUM) && !sip__is_digit(*s.p) && end - q > 1 && *q == ':';
+}
+
+/* Parts of the value up to its parameters; the place behind, or NULL. `*` is not one of them. */
+static const char *nameaddr_uri(const char *p, const char *end, bool in_list,
+                                struct sip_nameaddr *na)
+{
+    const char *begin = p;
+    const char *q = p;
+    if (q < end && *q == '"') {
+        q = sip__quoted(q, end);
+        if (q == NULL)
+            return NULL;
+        na->display = (struct slice){begin, (size_t)(q - begin)};
+        q = sip__skip(q, end, SIP__BLANK);
+        if (q == end || *q != '<')
+            return NULL;
+    }
+    while (q < end && sip__is(*q, SIP__PVALUE))
+        q++;
+    if (q < end && (sip__is(*q, SIP__BLANK) || *q == '<')) {
+        const char *open = memchr(q, '<', (size_t)(end - q));
+        if (open != NULL && na->display.n == 0 && is_display(begin, open)) {
+            const char *stop = open;
+            while (stop > begin && sip__is(stop[-1], SIP__BLANK))
+                stop--;
+            na->display = (struct slice){begin, (size_t)(stop - begin)};
+            q = open;
+        }
+    }
+    if (q < end && *q == '<') {
+        const char *uri = q + 1;
+        for (q = uri; q < end && sip__is(*q, SIP__WORD) && *q != '>' && *q != '<' && *q != '"';)
+            q++;
+        if (q == end || *q != '>')
+            return NULL;
+        na->uri = (struct slice){uri, (size_t)(q - uri)};
+        na->bracketed = true;
+        q++;
+    } else {
+        /* An addr-spec holds no ',' ';' or '?' without brackets (RFC 3261 20): with a '?' it
+         * is a fault, not a guess (RFC 4475 3.1.2.13). */
+        na->uri = (struct slice){begin, (size_t)(q - begin)};
+        if (slice_find(na->uri, '?') != na->uri.n || (q < end && *q == ',' && !in_list))
+            return NULL;
+    }
+    return is_uri(na->uri) ? q : NULL;
+}
+
+int sip__nameaddr(const char *p, const char *end, bool in_list, struct sip_nameaddr *ret_na,
+                  struct slice *ret_tag, const char **ret_stop)
+{
+    struct sip_nameaddr na = {.bracketed = false};
+    struct slice tag = SLICE_NONE;
+    p = nameaddr_uri(p, end, in_list, &na);
+    if (p == NULL)
+        return SIP_E_SYNTAX;
+    p = sip__skip(p, end, SIP__BLANK);
+    const char *params = p;
+    const char *params_end = p;
+    struct sip__param a;
+    int rc;
+    while ((rc = sip__next_param(&p, end, &a)) == 1) {
+        params_end = a.stop;
+        if (!SIP__EQUAL(a.name, "tag"))
+            continue;
+        if (tag.p != NULL) {
+            rc = SIP_E_SYNTAX; /* two tags, two dialogs: whose? (CVE-2018-14767) */
+            break;
+        }
+        tag = a.value;
+    }
+    if (rc != 0 || (p != end && !(in_list && *p == ',')))
+        return SIP_E_SYNTAX;
+    na.params =
+        params_end > params ? (struct slice){params, (size_t)(params_end - params)} : SLICE_NONE;
+    *ret_na = na;
+    if (ret_tag != NULL)
+        *ret_tag = tag;
+    *ret_stop = p;
+    return SIP_OK;
+}
+
+int sip_nameaddr_parse(struct slice s, struct sip_nameaddr *ret_na)
+{
+    struct sip_nameaddr na;
+    const char *stop;
+    s = slice_trim(s);
+    if (s.n == 0 || sip__nameaddr(s.p, s.p + s.n, false, &na, NULL, &stop) != SIP_OK)
+        return SIP_E_SYNTAX;
+    *ret_na = na;
+    return SIP_OK;
+}
