@@ -8,16 +8,22 @@
  *               │  │  │  │
  *               └──┴──┴──┘
  * A target takes new requests when all of these hold:
- *      admin    ready (drain: only requests that are bound to it; maint: none)
+ *      admin    ready (drain: only requests that are bound to it; maint: none, and no probes)
  *      health   up: fewer than `fall` probes in a row failed, or `rise` succeeded since.
  *               Live answers count as signs of life: a target that answers calls is not marked
  *               down because it knows no OPTIONS.
  *      outlier  not ejected: fewer than `eject_after` transport errors / timeouts / 408 / 503 in a
- *               row; ejection doubles from eject_base to eject_max, and ends by itself.
+ *               row, and fewer than two refusals in a row; ejection doubles from eject_base to
+ *               eject_max, and ends by itself; for one that was silent, with health checks on, not
+ *               before it gave a sign of life. After it the first failure ejects again.
  *      advice   no Retry-After of a 503 is running
  * When less than `panic_percent` of a pool's targets are fit, fitness is ignored (all ready ones are
- * used): then it is more likely that we, or something all of them share, is at fault.
- * Targets of our own zone come first; while they are unfit (or all tried), the others take over. */
+ * used, of every zone; a retry still prefers the fit): then it is more likely that we, or something
+ * all of them share, is at fault. Only advice is heeded even then (RFC 3261 21.5.4), and targets
+ * that gave one count neither for nor against a panic: a pool whose every target asked for quiet
+ * has no target.
+ * Targets of our own zone come first. While less than half of the zone (by weight) is fit, all fit
+ * ones share the load, so that its survivors are not crushed; retries go to any zone. */
 #ifndef WEIR_POOL_H
 #define WEIR_POOL_H
 
@@ -56,7 +62,8 @@ struct pool_opts {
         dur_ns try_timeout;        /* without any answer */
         dur_ns within;             /* one deadline over all tries */
         uint8_t tries;             /* targets at most, first one included */
-        uint8_t budget_percent;    /* retries per 100 requests (10 in a burst are always free) */
+        uint8_t budget_percent;    /* retries per 100 requests, and 10 in a burst; counted only
+                                      while the pool is in trouble: see pool_budget_spend() */
         bool retryable;            /* on_exhausted: 503 instead of 500 */
     } failover;
 };
@@ -111,7 +118,8 @@ struct pool_tried {
 MUST_USE int pool_choose(struct pools *p, uint16_t pool, uint64_t key,
                          const struct pool_tried *tried, mono_ns now, struct pool_pick *ret_pick);
 
-/* A try begins / ends. `retry_after_ns` only with POOL_OVERLOADED (0 = none given; capped at 60 s).
+/* A try begins / ends. `retry_after_ns` only with POOL_OVERLOADED (0 = none given; capped at 60 s,
+ * and up to a fifth longer, so that a fleet does not return as one).
  * Stale handles are ignored. Returns for pool_end: true when this just ejected the target. */
 void pool_begin(struct pools *p, handle target, mono_ns now);
 bool pool_end(struct pools *p, handle target, enum pool_outcome o, dur_ns retry_after_ns,
@@ -127,7 +135,9 @@ MUST_USE bool pool_last_heard(const struct pools *p, handle target, mono_ns *ret
 bool pool_is_fit(const struct pools *p, handle target, mono_ns now);
 
 /* The pool's first request is counted by the caller through pool_budget_earn(); every retry asks.
- * Returns whether one more retry is within the budget, and spends it. */
+ * Returns whether one more retry is within the budget, and spends it. While at least half of the
+ * pool's ready targets are fit and most of the recent tries were answered, retries cost nothing: they
+ * go to targets that answer. */
 void pool_budget_earn(struct pools *p, uint16_t pool, mono_ns now);
 MUST_USE bool pool_budget_spend(struct pools *p, uint16_t pool, mono_ns now);
 
