@@ -61,7 +61,7 @@ struct counters {
 #undef X
 };
 
-/* ---- the record of a finished transaction ----------------------------------------------------- */
+/* ---- the record of a finished transaction --------------------------------------------------- */
 
 /* End state, two letters in the log: who ended it, and in which phase it was.
  *   who    - it went well            C the client (CANCEL, gone)   S the server (its final answer)
