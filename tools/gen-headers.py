@@ -71,8 +71,8 @@ def compare(name, at_done):
         at = min(at, n - size)  # the last load overlaps the one before
         part = name[at:at + size]
         mask = "".join("\\x20" if c.isalpha() else "\\0" for c in part)
-        terms.append(f'same{size}(p + {at}, "{mask}", "{part.lower()}")' if at else
-                     f'same{size}(p, "{mask}", "{part.lower()}")')
+        terms.append(f'sip__same{size}(p + {at}, "{mask}", "{part.lower()}")' if at else
+                     f'sip__same{size}(p, "{mask}", "{part.lower()}")')
         at += size
     return terms
 
@@ -89,14 +89,7 @@ def table_c(rows):
             "struct slice sip_header_name(enum sip_header_id id)", "{",
             "    return (unsigned)id < SIP_H__COUNT ? names[id] : names[SIP_H_OTHER];", "}", "",
             "struct slice sip__repeated(enum sip_header_id id)", "{",
-            "    return repeated[id].p != NULL ? repeated[id] : repeated[SIP_H_OTHER];", "}", "",
-            "/* The bytes at p equal `want` once those under `mask` are folded to lower case. Only",
-            " * letters are under the mask, so the fold is exact: x | 0x20 is a letter for no other x. */"]
-    for size in (2, 4, 8):
-        out += [f"static inline bool same{size}(const char *p, const char *mask, const char *want)",
-                "{", f"    uint{size * 8}_t a, m, w;",
-                f"    memcpy(&a, p, {size});", f"    memcpy(&m, mask, {size});",
-                f"    memcpy(&w, want, {size});", "    return (a | m) == w;", "}", ""]
+            "    return repeated[id].p != NULL ? repeated[id] : repeated[SIP_H_OTHER];", "}", ""]
     by_len = {}
     for r in rows:
         for n in (r[1], r[2]):

@@ -9,20 +9,12 @@
 #define IS_TOKEN(c)                                                                                \
     (IS_ALNUM(c) || (c) == '-' || (c) == '.' || (c) == '!' || (c) == '%' || (c) == '*' ||          \
      (c) == '_' || (c) == '+' || (c) == '`' || (c) == '\'' || (c) == '~')
-#define IS_BLANK(c)   ((c) == ' ' || (c) == '\t' || (c) == '\r' || (c) == '\n')
-#define IS_VISIBLE(c) ((c) > ' ' && (c) != 0x7f)
-#define IS_USER(c)                                                                                 \
-    (IS_VISIBLE(c) && (c) < 0x7f && (c) != '<' && (c) != '>' && (c) != '"' && (c) != '@')
-#define IS_PVALUE(c)                                                                               \
-    (IS_VISIBLE(c) && (c) != '"' && (c) != ';' && (c) != ',' && (c) != '<' && (c) != '>')
+#define IS_BLANK(c) ((c) == ' ' || (c) == '\t' || (c) == '\r' || (c) == '\n')
 
 #define CLASS(c)                                                                                   \
     (IS_TOKEN(c) ? SIP__TOKEN : 0) | (IS_BLANK(c) ? SIP__BLANK : 0) |                              \
         (IS_ALNUM(c) || (c) == '-' || (c) == '.' || (c) == '_' ? SIP__HOST : 0) |                  \
-        (IS_USER(c) ? SIP__USER : 0) | (IS_PVALUE(c) ? SIP__PVALUE : 0) |                          \
-        (IS_ALNUM(c) ? SIP__ALNUM : 0) |                                                           \
-        (IS_ALNUM(c) || (c) == '+' || (c) == '-' || (c) == '.' ? SIP__SCHEME : 0) |                \
-        (IS_VISIBLE(c) ? SIP__WORD : 0)
+        (IS_ALNUM(c) || (c) == '+' || (c) == '-' || (c) == '.' ? SIP__SCHEME : 0)
 #define FOUR(c)    CLASS(c), CLASS((c) + 1), CLASS((c) + 2), CLASS((c) + 3)
 #define SIXTEEN(c) FOUR(c), FOUR((c) + 4), FOUR((c) + 8), FOUR((c) + 12)
 
@@ -31,27 +23,6 @@ const uint8_t sip__class[256] = {
     SIXTEEN(0x60), SIXTEEN(0x70), SIXTEEN(0x80), SIXTEEN(0x90), SIXTEEN(0xa0), SIXTEEN(0xb0),
     SIXTEEN(0xc0), SIXTEEN(0xd0), SIXTEEN(0xe0), SIXTEEN(0xf0),
 };
-
-int sip__digits(struct slice s, uint64_t max, uint64_t *ret_value)
-{
-    if (s.n == 0)
-        return SIP_E_SYNTAX;
-    uint64_t v = 0;
-    bool is_above = false;
-    for (size_t i = 0; i < s.n; i++) {
-        if (!sip__is_digit(s.p[i]))
-            return SIP_E_SYNTAX;
-        uint64_t d = (uint64_t)(s.p[i] - '0');
-        if (is_above || v > max / 10 || v * 10 > max - d)
-            is_above = true; /* go on: a letter further on makes it no number at all */
-        else
-            v = v * 10 + d;
-    }
-    if (is_above)
-        return SIP_E_LIMIT;
-    *ret_value = v;
-    return SIP_OK;
-}
 
 int sip__content_length(struct slice value, uint32_t *ret_bytes)
 {

@@ -83,7 +83,8 @@ static int via(const struct check *c)
     const char *p = m->p + at.off;
     const char *end;
     const char *stop;
-    if (sip__via(p, p + at.len, &c->facts->via, &end, &stop) != SIP_OK || stop == p + at.len - 1)
+    if (sip__via(p, p + at.len, m->p + m->n, &c->facts->via, &end, &stop) != SIP_OK ||
+        stop == p + at.len - 1)
         return REFUSE_HEADER(c, "Bad Via", SIP_H_VIA);
     c->facts->via_value = (struct sip_span){at.off, (uint32_t)(end - p)};
     if (is_too_long(m, SIP_H_VIA, SIP_VIA_VALUES_MAX))
@@ -97,14 +98,16 @@ static int via(const struct check *c)
 static int parties(const struct check *c)
 {
     struct sip_facts *f = c->facts;
+    const char *limit = c->m->p + c->m->n;
     struct sip_nameaddr na;
     const char *stop;
     f->from = sip_header_value(c->m, SIP_H_FROM);
-    if (sip__nameaddr(f->from.p, f->from.p + f->from.n, false, &na, &f->from_tag, &stop) != SIP_OK)
+    if (sip__nameaddr(f->from.p, f->from.p + f->from.n, limit, false, &na, &f->from_tag, &stop) !=
+        SIP_OK)
         return REFUSE_HEADER(c, "Bad From", SIP_H_FROM);
     f->from_uri = na.uri;
     f->to = sip_header_value(c->m, SIP_H_TO);
-    if (sip__nameaddr(f->to.p, f->to.p + f->to.n, false, &na, &f->to_tag, &stop) != SIP_OK)
+    if (sip__nameaddr(f->to.p, f->to.p + f->to.n, limit, false, &na, &f->to_tag, &stop) != SIP_OK)
         return REFUSE_HEADER(c, "Bad To", SIP_H_TO);
     f->to_uri = na.uri;
     return SIP_OK;
@@ -114,7 +117,7 @@ static int call_id(const struct check *c)
 {
     struct slice s = sip_header_value(c->m, SIP_H_CALL_ID);
     c->facts->call_id = s;
-    if (s.n == 0 || sip__skip(s.p, s.p + s.n, SIP__WORD) != s.p + s.n)
+    if (s.n == 0 || sip__until(s.p, s.p + s.n, c->m->p + c->m->n, SIP__UNTIL_WORD_END) != s.p + s.n)
         return REFUSE_HEADER(c, "Bad Call-ID", SIP_H_CALL_ID);
     return SIP_OK;
 }
@@ -186,7 +189,7 @@ static int contacts(const struct check *c)
             continue;
         for (;;) {
             const char *stop;
-            if (sip__nameaddr(p, end, true, &na, NULL, &stop) != SIP_OK)
+            if (sip__nameaddr(p, end, m->p + m->n, true, &na, NULL, &stop) != SIP_OK)
                 return refuse(c, 400, SLICE("Bad Contact"), (uint32_t)(p - m->p));
             if (stop == end)
                 break;

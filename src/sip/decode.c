@@ -107,7 +107,8 @@ bool sip_next_value(struct sip_values *v)
 
 /* ---- parameters ----------------------------------------------------------------------------- */
 
-int sip__next_param(const char **pp, const char *end, struct sip__param *ret_param)
+int sip__next_param(const char **pp, const char *end, const char *limit,
+                    struct sip__param *ret_param)
 {
     const char *p = sip__skip(*pp, end, SIP__BLANK);
     if (p == end || *p != ';') {
@@ -127,7 +128,8 @@ int sip__next_param(const char **pp, const char *end, struct sip__param *ret_par
     if (p < end && *p == '=') {
         p = sip__skip(p + 1, end, SIP__BLANK);
         const char *value = p;
-        p = p < end && *p == '"' ? sip__quoted(p, end) : sip__skip(p, end, SIP__PVALUE);
+        p = p < end && *p == '"' ? sip__quoted(p, end)
+                                 : sip__until(p, end, limit, SIP__UNTIL_PARAM_END);
         if (p == NULL)
             return SIP_E_SYNTAX;
         ret_param->value = (struct slice){value, (size_t)(p - value)};
@@ -142,7 +144,7 @@ bool sip_param(struct slice params, struct slice name, struct slice *ret_value)
     const char *p = params.p;
     const char *end = params.p + params.n;
     struct sip__param a;
-    while (params.n > 0 && sip__next_param(&p, end, &a) == 1) {
+    while (params.n > 0 && sip__next_param(&p, end, end, &a) == 1) {
         if (a.name.n == name.n && slice_equal_nocase(a.name, name)) {
             if (ret_value != NULL)
                 *ret_value = a.value;
@@ -173,10 +175,10 @@ static const char *via_protocol(const char *p, const char *end)
 {
     if (LIKELY(end - p >= 8 && memcmp(p, "SIP/2.0/", 8) == 0))
         return sip__skip(p + 8, end, SIP__BLANK);
-    static const char *const words[2] = {"sip", "2.0"};
+    static const struct slice words[2] = {{"SIP", 3}, {"2.0", 3}};
     for (unsigned i = 0; i < 2; i++) {
         const char *q = sip__skip(p, end, SIP__TOKEN);
-        if (!sip__equal_lower((struct slice){p, (size_t)(q - p)}, words[i], 3))
+        if (!slice_equal_nocase((struct slice){p, (size_t)(q - p)}, words[i]))
             return NULL;
         q = sip__skip(q, end, SIP__BLANK);
         if (q == end || *q != '/')
@@ -231,16 +233,17 @@ static int via_param(struct sip_via *v, const struct sip__param *a)
         if (v->has_rport)
             return SIP_E_SYNTAX;
         v->has_rport = true;
+        v->rport_param = (struct slice){a->name.p, (size_t)(a->stop - a->name.p)};
     } else if (SIP__EQUAL(a->name, "received")) {
-        if (v->has_received)
+        if (v->received_param.p != NULL)
             return SIP_E_SYNTAX;
-        v->has_received = true;
+        v->received_param = (struct slice){a->name.p, (size_t)(a->stop - a->name.p)};
     }
     return SIP_OK;
 }
 
-int sip__via(const char *p, const char *end, struct sip_via *ret_via, const char **ret_span_end,
-             const char **ret_stop)
+int sip__via(const char *p, const char *end, const char *limit, struct sip_via *ret_via,
+             const char **ret_span_end, const char **ret_stop)
 {
     struct sip_via v = {.transport = -1};
     p = via_protocol(p, end);
@@ -260,7 +263,7 @@ int sip__via(const char *p, const char *end, struct sip_via *ret_via, const char
     const char *params = p;
     struct sip__param a;
     int rc;
-    while ((rc = sip__next_param(&p, end, &a)) == 1) {
+    while ((rc = sip__next_param(&p, end, limit, &a)) == 1) {
         span_end = a.stop;
         rc = via_param(&v, &a);
         if (rc != SIP_OK)
@@ -281,7 +284,8 @@ int sip_via_parse(struct slice s, struct sip_via *ret_via)
     const char *span_end;
     const char *stop;
     s = slice_trim(s);
-    if (s.n == 0 || sip__via(s.p, s.p + s.n, &v, &span_end, &stop) != SIP_OK || stop != s.p + s.n)
+    if (s.n == 0 || sip__via(s.p, s.p + s.n, s.p + s.n, &v, &span_end, &stop) != SIP_OK ||
+        stop != s.p + s.n)
         return SIP_E_SYNTAX;
     *ret_via = v;
     return SIP_OK;
@@ -294,8 +298,7 @@ int sip_via_parse(struct slice s, struct sip_via *ret_via)
 static bool is_display(const char *p, const char *end)
 {
     for (; p < end; p++)
-        if (*p == '"' || *p == ',' || *p == ';' || *p == '>' || *p == '\\' ||
-            !sip__is(*p, SIP__WORD | SIP__BLANK))
+        if (*p == '\\' || (sip__stops(*p, SIP__UNTIL_PARAM_END) && !sip__is(*p, SIP__BLANK)))
             return false;
     return true;
 }
@@ -307,11 +310,11 @@ static bool is_uri(struct slice s)
         return true;
     const char *end = s.p + s.n;
     const char *q = sip__skip(s.p, end, SIP__SCHEME);
-    return q > s.p && sip__is(*s.p, SIP__ALNUM) && !sip__is_digit(*s.p) && end - q > 1 && *q == ':';
+    return q > s.p && sip__is_alpha(*s.p) && end - q > 1 && *q == ':';
 }
 
 /* Parts of the value up to its parameters; the place behind, or NULL. `*` is not one of them. */
-static const char *nameaddr_uri(const char *p, const char *end, bool in_list,
+static const char *nameaddr_uri(const char *p, const char *end, const char *limit, bool in_list,
                                 struct sip_nameaddr *na)
 {
     const char *begin = p;
@@ -325,8 +328,7 @@ static const char *nameaddr_uri(const char *p, const char *end, bool in_list,
         if (q == end || *q != '<')
             return NULL;
     }
-    while (q < end && sip__is(*q, SIP__PVALUE))
-        q++;
+    q = sip__until(q, end, limit, SIP__UNTIL_PARAM_END);
     if (q < end && (sip__is(*q, SIP__BLANK) || *q == '<')) {
         const char *open = memchr(q, '<', (size_t)(end - q));
         if (open != NULL && na->display.n == 0 && is_display(begin, open)) {
@@ -339,8 +341,7 @@ static const char *nameaddr_uri(const char *p, const char *end, bool in_list,
     }
     if (q < end && *q == '<') {
         const char *uri = q + 1;
-        for (q = uri; q < end && sip__is(*q, SIP__WORD) && *q != '>' && *q != '<' && *q != '"';)
-            q++;
+        q = sip__until(uri, end, limit, SIP__UNTIL_URI_END);
         if (q == end || *q != '>')
             return NULL;
         na->uri = (struct slice){uri, (size_t)(q - uri)};
@@ -356,12 +357,12 @@ static const char *nameaddr_uri(const char *p, const char *end, bool in_list,
     return is_uri(na->uri) ? q : NULL;
 }
 
-int sip__nameaddr(const char *p, const char *end, bool in_list, struct sip_nameaddr *ret_na,
-                  struct slice *ret_tag, const char **ret_stop)
+int sip__nameaddr(const char *p, const char *end, const char *limit, bool in_list,
+                  struct sip_nameaddr *ret_na, struct slice *ret_tag, const char **ret_stop)
 {
     struct sip_nameaddr na = {.bracketed = false};
     struct slice tag = SLICE_NONE;
-    p = nameaddr_uri(p, end, in_list, &na);
+    p = nameaddr_uri(p, end, limit, in_list, &na);
     if (p == NULL)
         return SIP_E_SYNTAX;
     p = sip__skip(p, end, SIP__BLANK);
@@ -369,7 +370,7 @@ int sip__nameaddr(const char *p, const char *end, bool in_list, struct sip_namea
     const char *params_end = p;
     struct sip__param a;
     int rc;
-    while ((rc = sip__next_param(&p, end, &a)) == 1) {
+    while ((rc = sip__next_param(&p, end, limit, &a)) == 1) {
         params_end = a.stop;
         if (!SIP__EQUAL(a.name, "tag"))
             continue;
@@ -395,7 +396,7 @@ int sip_nameaddr_parse(struct slice s, struct sip_nameaddr *ret_na)
     struct sip_nameaddr na;
     const char *stop;
     s = slice_trim(s);
-    if (s.n == 0 || sip__nameaddr(s.p, s.p + s.n, false, &na, NULL, &stop) != SIP_OK)
+    if (s.n == 0 || sip__nameaddr(s.p, s.p + s.n, s.p + s.n, false, &na, NULL, &stop) != SIP_OK)
         return SIP_E_SYNTAX;
     *ret_na = na;
     return SIP_OK;

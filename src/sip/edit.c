@@ -193,39 +193,35 @@ static void put_rport(struct text *t, const struct addr *source)
     text_put_u64(t, source->port);
 }
 
+static struct text *stamp_at(struct sip__stamp *s, const char *at, size_t del, char *room)
+{
+    unsigned i = s->count++;
+    s->e[i].at = at;
+    s->e[i].del = del;
+    s->e[i].ins = text_into(room + i * SIP__STAMP_TEXT, SIP__STAMP_TEXT);
+    return &s->e[i].ins;
+}
+
 void sip__stamp(const struct sip_via *via, struct slice value, const struct addr *source,
                 char *room, struct sip__stamp *ret_stamp)
 {
-    struct sip__stamp *s = ret_stamp;
-    s->count = 0;
+    struct slice rport = via->rport_param;
+    struct slice received = via->received_param;
     struct addr sent_by;
-    bool is_same =
-        addr_parse_host(via->host, source->port, &sent_by) == 0 && addr_same_host(&sent_by, source);
-    bool wants_received = !is_same || via->has_rport || via->has_received;
-    const char *p = via->params.p;
-    const char *end = p + via->params.n;
-    struct sip__param a;
-    while (via->params.n > 0 && s->count < 2 && sip__next_param(&p, end, &a) == 1) {
-        bool is_received = via->has_received && SIP__EQUAL(a.name, "received");
-        if (!is_received && !(via->has_rport && SIP__EQUAL(a.name, "rport")))
-            continue;
-        struct text t = text_into(room + s->count * SIP__STAMP_TEXT, SIP__STAMP_TEXT);
-        if (is_received)
-            put_received(&t, source);
-        else
-            put_rport(&t, source);
-        s->e[s->count].at = a.name.p;
-        s->e[s->count].del = (size_t)(a.stop - a.name.p);
-        s->e[s->count++].ins = t;
+    ret_stamp->count = 0;
+    bool rport_is_first = rport.p != NULL && (received.p == NULL || rport.p < received.p);
+    if (rport_is_first)
+        put_rport(stamp_at(ret_stamp, rport.p, rport.n, room), source);
+    if (received.p != NULL) {
+        put_received(stamp_at(ret_stamp, received.p, received.n, room), source);
+    } else if (rport.p != NULL || addr_parse_host(via->host, source->port, &sent_by) != 0 ||
+               !addr_same_host(&sent_by, source)) {
+        struct text *t = stamp_at(ret_stamp, value.p + value.n, 0, room);
+        text_put_char(t, ';');
+        put_received(t, source);
     }
-    if (!wants_received || via->has_received)
-        return;
-    struct text t = text_into(room + s->count * SIP__STAMP_TEXT, SIP__STAMP_TEXT);
-    text_put_char(&t, ';');
-    put_received(&t, source);
-    s->e[s->count].at = value.p + value.n;
-    s->e[s->count].del = 0;
-    s->e[s->count++].ins = t;
+    if (rport.p != NULL && !rport_is_first)
+        put_rport(stamp_at(ret_stamp, rport.p, rport.n, room), source);
 }
 
 void sip_stamp_via(struct sip_edits *e, const struct sip_facts *f, const struct addr *source,

@@ -48,8 +48,9 @@ static void note_length(struct sip_framer *f, const char *line, const char *end)
     if (c != 'c' && c != 'l')
         return;
     size_t name_len;
-    const char *p = sip__header_colon(line, end, &name_len);
-    if (p == NULL || sip_header_id_of((struct slice){line, name_len}) != SIP_H_CONTENT_LENGTH)
+    enum sip_header_id id;
+    const char *p = sip__header_colon(line, end, &name_len, &id);
+    if (p == NULL || id != SIP_H_CONTENT_LENGTH)
         return;
     struct slice value = slice_trim((struct slice){p, (size_t)(end - p)});
     int rc = sip__content_length(value, &f->body_bytes);

@@ -91,35 +91,6 @@ struct slice sip__repeated(enum sip_header_id id)
     return repeated[id].p != NULL ? repeated[id] : repeated[SIP_H_OTHER];
 }
 
-/* The bytes at p equal `want` once those under `mask` are folded to lower case. Only
- * letters are under the mask, so the fold is exact: x | 0x20 is a letter for no other x. */
-static inline bool same2(const char *p, const char *mask, const char *want)
-{
-    uint16_t a, m, w;
-    memcpy(&a, p, 2);
-    memcpy(&m, mask, 2);
-    memcpy(&w, want, 2);
-    return (a | m) == w;
-}
-
-static inline bool same4(const char *p, const char *mask, const char *want)
-{
-    uint32_t a, m, w;
-    memcpy(&a, p, 4);
-    memcpy(&m, mask, 4);
-    memcpy(&w, want, 4);
-    return (a | m) == w;
-}
-
-static inline bool same8(const char *p, const char *mask, const char *want)
-{
-    uint64_t a, m, w;
-    memcpy(&a, p, 8);
-    memcpy(&m, mask, 8);
-    memcpy(&w, want, 8);
-    return (a | m) == w;
-}
-
 static enum sip_header_id match_1(const char *p)
 {
     switch (p[0] | 0x20) {
@@ -170,7 +141,7 @@ static enum sip_header_id match_2(const char *p)
 {
     switch (p[0] | 0x20) {
     case 't':
-        if (same2(p, "\x20\x20", "to"))
+        if (sip__same2(p, "\x20\x20", "to"))
             return SIP_H_TO;
         return SIP_H_OTHER;
     default:
@@ -182,7 +153,7 @@ static enum sip_header_id match_3(const char *p)
 {
     switch (p[0] | 0x20) {
     case 'v':
-        if (same2(p, "\x20\x20", "vi") && same2(p + 1, "\x20\x20", "ia"))
+        if (sip__same2(p, "\x20\x20", "vi") && sip__same2(p + 1, "\x20\x20", "ia"))
             return SIP_H_VIA;
         return SIP_H_OTHER;
     default:
@@ -194,19 +165,19 @@ static enum sip_header_id match_4(const char *p)
 {
     switch (p[0] | 0x20) {
     case 'c':
-        if (same4(p, "\x20\x20\x20\x20", "cseq"))
+        if (sip__same4(p, "\x20\x20\x20\x20", "cseq"))
             return SIP_H_CSEQ;
         return SIP_H_OTHER;
     case 'd':
-        if (same4(p, "\x20\x20\x20\x20", "date"))
+        if (sip__same4(p, "\x20\x20\x20\x20", "date"))
             return SIP_H_DATE;
         return SIP_H_OTHER;
     case 'f':
-        if (same4(p, "\x20\x20\x20\x20", "from"))
+        if (sip__same4(p, "\x20\x20\x20\x20", "from"))
             return SIP_H_FROM;
         return SIP_H_OTHER;
     case 'p':
-        if (same4(p, "\x20\x20\x20\x20", "path"))
+        if (sip__same4(p, "\x20\x20\x20\x20", "path"))
             return SIP_H_PATH;
         return SIP_H_OTHER;
     default:
@@ -218,15 +189,15 @@ static enum sip_header_id match_5(const char *p)
 {
     switch (p[0] | 0x20) {
     case 'a':
-        if (same4(p, "\x20\x20\x20\x20", "allo") && same4(p + 1, "\x20\x20\x20\x20", "llow"))
+        if (sip__same4(p, "\x20\x20\x20\x20", "allo") && sip__same4(p + 1, "\x20\x20\x20\x20", "llow"))
             return SIP_H_ALLOW;
         return SIP_H_OTHER;
     case 'e':
-        if (same4(p, "\x20\x20\x20\x20", "even") && same4(p + 1, "\x20\x20\x20\x20", "vent"))
+        if (sip__same4(p, "\x20\x20\x20\x20", "even") && sip__same4(p + 1, "\x20\x20\x20\x20", "vent"))
             return SIP_H_EVENT;
         return SIP_H_OTHER;
     case 'r':
-        if (same4(p, "\x20\x20\x20\x20", "rout") && same4(p + 1, "\x20\x20\x20\x20", "oute"))
+        if (sip__same4(p, "\x20\x20\x20\x20", "rout") && sip__same4(p + 1, "\x20\x20\x20\x20", "oute"))
             return SIP_H_ROUTE;
         return SIP_H_OTHER;
     default:
@@ -238,11 +209,11 @@ static enum sip_header_id match_6(const char *p)
 {
     switch (p[0] | 0x20) {
     case 'r':
-        if (same4(p, "\x20\x20\x20\x20", "reas") && same4(p + 2, "\x20\x20\x20\x20", "ason"))
+        if (sip__same4(p, "\x20\x20\x20\x20", "reas") && sip__same4(p + 2, "\x20\x20\x20\x20", "ason"))
             return SIP_H_REASON;
         return SIP_H_OTHER;
     case 's':
-        if (same4(p, "\x20\x20\x20\x20", "serv") && same4(p + 2, "\x20\x20\x20\x20", "rver"))
+        if (sip__same4(p, "\x20\x20\x20\x20", "serv") && sip__same4(p + 2, "\x20\x20\x20\x20", "rver"))
             return SIP_H_SERVER;
         return SIP_H_OTHER;
     default:
@@ -254,31 +225,31 @@ static enum sip_header_id match_7(const char *p)
 {
     switch (p[2] | 0x20) {
     case 'b':
-        if (same4(p, "\x20\x20\x20\x20", "subj") && same4(p + 3, "\x20\x20\x20\x20", "ject"))
+        if (sip__same4(p, "\x20\x20\x20\x20", "subj") && sip__same4(p + 3, "\x20\x20\x20\x20", "ject"))
             return SIP_H_SUBJECT;
         return SIP_H_OTHER;
     case 'i':
-        if (same4(p, "\x20\x20\x20\x20", "priv") && same4(p + 3, "\x20\x20\x20\x20", "vacy"))
+        if (sip__same4(p, "\x20\x20\x20\x20", "priv") && sip__same4(p + 3, "\x20\x20\x20\x20", "vacy"))
             return SIP_H_PRIVACY;
         return SIP_H_OTHER;
     case 'l':
-        if (same4(p, "\x20\x20\x20\x20", "call") && same4(p + 3, "\x20\0\x20\x20", "l-id"))
+        if (sip__same4(p, "\x20\x20\x20\x20", "call") && sip__same4(p + 3, "\x20\0\x20\x20", "l-id"))
             return SIP_H_CALL_ID;
         return SIP_H_OTHER;
     case 'n':
-        if (same4(p, "\x20\x20\x20\x20", "cont") && same4(p + 3, "\x20\x20\x20\x20", "tact"))
+        if (sip__same4(p, "\x20\x20\x20\x20", "cont") && sip__same4(p + 3, "\x20\x20\x20\x20", "tact"))
             return SIP_H_CONTACT;
         return SIP_H_OTHER;
     case 'p':
-        if (same4(p, "\x20\x20\x20\x20", "expi") && same4(p + 3, "\x20\x20\x20\x20", "ires"))
+        if (sip__same4(p, "\x20\x20\x20\x20", "expi") && sip__same4(p + 3, "\x20\x20\x20\x20", "ires"))
             return SIP_H_EXPIRES;
         return SIP_H_OTHER;
     case 'q':
-        if (same4(p, "\x20\x20\x20\x20", "requ") && same4(p + 3, "\x20\x20\x20\x20", "uire"))
+        if (sip__same4(p, "\x20\x20\x20\x20", "requ") && sip__same4(p + 3, "\x20\x20\x20\x20", "uire"))
             return SIP_H_REQUIRE;
         return SIP_H_OTHER;
     case 'r':
-        if (same4(p, "\x20\x20\x20\x20", "warn") && same4(p + 3, "\x20\x20\x20\x20", "ning"))
+        if (sip__same4(p, "\x20\x20\x20\x20", "warn") && sip__same4(p + 3, "\x20\x20\x20\x20", "ning"))
             return SIP_H_WARNING;
         return SIP_H_OTHER;
     default:
@@ -290,15 +261,15 @@ static enum sip_header_id match_8(const char *p)
 {
     switch (p[0] | 0x20) {
     case 'i':
-        if (same8(p, "\x20\x20\x20\x20\x20\x20\x20\x20", "identity"))
+        if (sip__same8(p, "\x20\x20\x20\x20\x20\x20\x20\x20", "identity"))
             return SIP_H_IDENTITY;
         return SIP_H_OTHER;
     case 'p':
-        if (same8(p, "\x20\x20\x20\x20\x20\x20\x20\x20", "priority"))
+        if (sip__same8(p, "\x20\x20\x20\x20\x20\x20\x20\x20", "priority"))
             return SIP_H_PRIORITY;
         return SIP_H_OTHER;
     case 'r':
-        if (same8(p, "\x20\x20\x20\x20\x20\0\x20\x20", "refer-to"))
+        if (sip__same8(p, "\x20\x20\x20\x20\x20\0\x20\x20", "refer-to"))
             return SIP_H_REFER_TO;
         return SIP_H_OTHER;
     default:
@@ -310,11 +281,11 @@ static enum sip_header_id match_9(const char *p)
 {
     switch (p[0] | 0x20) {
     case 's':
-        if (same8(p, "\x20\x20\x20\x20\x20\x20\x20\x20", "supporte") && same8(p + 1, "\x20\x20\x20\x20\x20\x20\x20\x20", "upported"))
+        if (sip__same8(p, "\x20\x20\x20\x20\x20\x20\x20\x20", "supporte") && sip__same8(p + 1, "\x20\x20\x20\x20\x20\x20\x20\x20", "upported"))
             return SIP_H_SUPPORTED;
         return SIP_H_OTHER;
     case 't':
-        if (same8(p, "\x20\x20\x20\x20\x20\x20\x20\x20", "timestam") && same8(p + 1, "\x20\x20\x20\x20\x20\x20\x20\x20", "imestamp"))
+        if (sip__same8(p, "\x20\x20\x20\x20\x20\x20\x20\x20", "timestam") && sip__same8(p + 1, "\x20\x20\x20\x20\x20\x20\x20\x20", "imestamp"))
             return SIP_H_TIMESTAMP;
         return SIP_H_OTHER;
     default:
@@ -326,15 +297,15 @@ static enum sip_header_id match_10(const char *p)
 {
     switch (p[0] | 0x20) {
     case 'f':
-        if (same8(p, "\x20\x20\x20\x20\0\x20\x20\x20", "flow-tim") && same8(p + 2, "\x20\x20\0\x20\x20\x20\x20\x20", "ow-timer"))
+        if (sip__same8(p, "\x20\x20\x20\x20\0\x20\x20\x20", "flow-tim") && sip__same8(p + 2, "\x20\x20\0\x20\x20\x20\x20\x20", "ow-timer"))
             return SIP_H_FLOW_TIMER;
         return SIP_H_OTHER;
     case 's':
-        if (same8(p, "\x20\x20\x20\x20\x20\x20\x20\0", "session-") && same8(p + 2, "\x20\x20\x20\x20\x20\0\x20\x20", "ssion-id"))
+        if (sip__same8(p, "\x20\x20\x20\x20\x20\x20\x20\0", "session-") && sip__same8(p + 2, "\x20\x20\x20\x20\x20\0\x20\x20", "ssion-id"))
             return SIP_H_SESSION_ID;
         return SIP_H_OTHER;
     case 'u':
-        if (same8(p, "\x20\x20\x20\x20\0\x20\x20\x20", "user-age") && same8(p + 2, "\x20\x20\0\x20\x20\x20\x20\x20", "er-agent"))
+        if (sip__same8(p, "\x20\x20\x20\x20\0\x20\x20\x20", "user-age") && sip__same8(p + 2, "\x20\x20\0\x20\x20\x20\x20\x20", "er-agent"))
             return SIP_H_USER_AGENT;
         return SIP_H_OTHER;
     default:
@@ -346,23 +317,23 @@ static enum sip_header_id match_11(const char *p)
 {
     switch (p[2] | 0x20) {
     case 'f':
-        if (same8(p, "\x20\x20\x20\x20\x20\x20\x20\x20", "referred") && same8(p + 3, "\x20\x20\x20\x20\x20\0\x20\x20", "erred-by"))
+        if (sip__same8(p, "\x20\x20\x20\x20\x20\x20\x20\x20", "referred") && sip__same8(p + 3, "\x20\x20\x20\x20\x20\0\x20\x20", "erred-by"))
             return SIP_H_REFERRED_BY;
         return SIP_H_OTHER;
     case 'n':
-        if (same8(p, "\x20\x20\x20\0\x20\x20\x20\x20", "min-expi") && same8(p + 3, "\0\x20\x20\x20\x20\x20\x20\x20", "-expires"))
+        if (sip__same8(p, "\x20\x20\x20\0\x20\x20\x20\x20", "min-expi") && sip__same8(p + 3, "\0\x20\x20\x20\x20\x20\x20\x20", "-expires"))
             return SIP_H_MIN_EXPIRES;
         return SIP_H_OTHER;
     case 's':
-        if (same8(p, "\x20\x20\x20\x20\x20\x20\x20\x20", "unsuppor") && same8(p + 3, "\x20\x20\x20\x20\x20\x20\x20\x20", "upported"))
+        if (sip__same8(p, "\x20\x20\x20\x20\x20\x20\x20\x20", "unsuppor") && sip__same8(p + 3, "\x20\x20\x20\x20\x20\x20\x20\x20", "upported"))
             return SIP_H_UNSUPPORTED;
         return SIP_H_OTHER;
     case 't':
-        if (same8(p, "\x20\x20\x20\x20\x20\0\x20\x20", "retry-af") && same8(p + 3, "\x20\x20\0\x20\x20\x20\x20\x20", "ry-after"))
+        if (sip__same8(p, "\x20\x20\x20\x20\x20\0\x20\x20", "retry-af") && sip__same8(p + 3, "\x20\x20\0\x20\x20\x20\x20\x20", "ry-after"))
             return SIP_H_RETRY_AFTER;
         return SIP_H_OTHER;
     case 'x':
-        if (same8(p, "\x20\x20\x20\0\x20\x20\x20\x20", "max-brea") && same8(p + 3, "\0\x20\x20\x20\x20\x20\x20\x20", "-breadth"))
+        if (sip__same8(p, "\x20\x20\x20\0\x20\x20\x20\x20", "max-brea") && sip__same8(p + 3, "\0\x20\x20\x20\x20\x20\x20\x20", "-breadth"))
             return SIP_H_MAX_BREADTH;
         return SIP_H_OTHER;
     default:
@@ -374,19 +345,19 @@ static enum sip_header_id match_12(const char *p)
 {
     switch (p[0] | 0x20) {
     case 'a':
-        if (same8(p, "\x20\x20\x20\x20\x20\0\x20\x20", "allow-ev") && same8(p + 4, "\x20\0\x20\x20\x20\x20\x20\x20", "w-events"))
+        if (sip__same8(p, "\x20\x20\x20\x20\x20\0\x20\x20", "allow-ev") && sip__same8(p + 4, "\x20\0\x20\x20\x20\x20\x20\x20", "w-events"))
             return SIP_H_ALLOW_EVENTS;
         return SIP_H_OTHER;
     case 'c':
-        if (same8(p, "\x20\x20\x20\x20\x20\x20\x20\0", "content-") && same8(p + 4, "\x20\x20\x20\0\x20\x20\x20\x20", "ent-type"))
+        if (sip__same8(p, "\x20\x20\x20\x20\x20\x20\x20\0", "content-") && sip__same8(p + 4, "\x20\x20\x20\0\x20\x20\x20\x20", "ent-type"))
             return SIP_H_CONTENT_TYPE;
         return SIP_H_OTHER;
     case 'm':
-        if (same8(p, "\x20\x20\x20\0\x20\x20\x20\x20", "max-forw") && same8(p + 4, "\x20\x20\x20\x20\x20\x20\x20\x20", "forwards"))
+        if (sip__same8(p, "\x20\x20\x20\0\x20\x20\x20\x20", "max-forw") && sip__same8(p + 4, "\x20\x20\x20\x20\x20\x20\x20\x20", "forwards"))
             return SIP_H_MAX_FORWARDS;
         return SIP_H_OTHER;
     case 'r':
-        if (same8(p, "\x20\x20\x20\x20\x20\x20\0\x20", "record-r") && same8(p + 4, "\x20\x20\0\x20\x20\x20\x20\x20", "rd-route"))
+        if (sip__same8(p, "\x20\x20\x20\x20\x20\x20\0\x20", "record-r") && sip__same8(p + 4, "\x20\x20\0\x20\x20\x20\x20\x20", "rd-route"))
             return SIP_H_RECORD_ROUTE;
         return SIP_H_OTHER;
     default:
@@ -398,15 +369,15 @@ static enum sip_header_id match_13(const char *p)
 {
     switch (p[0] | 0x20) {
     case 'a':
-        if (same8(p, "\x20\x20\x20\x20\x20\x20\x20\x20", "authoriz") && same8(p + 5, "\x20\x20\x20\x20\x20\x20\x20\x20", "rization"))
+        if (sip__same8(p, "\x20\x20\x20\x20\x20\x20\x20\x20", "authoriz") && sip__same8(p + 5, "\x20\x20\x20\x20\x20\x20\x20\x20", "rization"))
             return SIP_H_AUTHORIZATION;
         return SIP_H_OTHER;
     case 'p':
-        if (same8(p, "\x20\x20\x20\x20\x20\0\x20\x20", "proxy-re") && same8(p + 5, "\0\x20\x20\x20\x20\x20\x20\x20", "-require"))
+        if (sip__same8(p, "\x20\x20\x20\x20\x20\0\x20\x20", "proxy-re") && sip__same8(p + 5, "\0\x20\x20\x20\x20\x20\x20\x20", "-require"))
             return SIP_H_PROXY_REQUIRE;
         return SIP_H_OTHER;
     case 's':
-        if (same8(p, "\x20\x20\x20\x20\x20\x20\x20\0", "service-") && same8(p + 5, "\x20\x20\0\x20\x20\x20\x20\x20", "ce-route"))
+        if (sip__same8(p, "\x20\x20\x20\x20\x20\x20\x20\0", "service-") && sip__same8(p + 5, "\x20\x20\0\x20\x20\x20\x20\x20", "ce-route"))
             return SIP_H_SERVICE_ROUTE;
         return SIP_H_OTHER;
     default:
@@ -418,15 +389,15 @@ static enum sip_header_id match_14(const char *p)
 {
     switch (p[0] | 0x20) {
     case 'a':
-        if (same8(p, "\x20\x20\x20\x20\x20\x20\0\x20", "accept-c") && same8(p + 6, "\0\x20\x20\x20\x20\x20\x20\x20", "-contact"))
+        if (sip__same8(p, "\x20\x20\x20\x20\x20\x20\0\x20", "accept-c") && sip__same8(p + 6, "\0\x20\x20\x20\x20\x20\x20\x20", "-contact"))
             return SIP_H_ACCEPT_CONTACT;
         return SIP_H_OTHER;
     case 'c':
-        if (same8(p, "\x20\x20\x20\x20\x20\x20\x20\0", "content-") && same8(p + 6, "\x20\0\x20\x20\x20\x20\x20\x20", "t-length"))
+        if (sip__same8(p, "\x20\x20\x20\x20\x20\x20\x20\0", "content-") && sip__same8(p + 6, "\x20\0\x20\x20\x20\x20\x20\x20", "t-length"))
             return SIP_H_CONTENT_LENGTH;
         return SIP_H_OTHER;
     case 'r':
-        if (same8(p, "\x20\x20\x20\x20\x20\x20\0\x20", "reject-c") && same8(p + 6, "\0\x20\x20\x20\x20\x20\x20\x20", "-contact"))
+        if (sip__same8(p, "\x20\x20\x20\x20\x20\x20\0\x20", "reject-c") && sip__same8(p + 6, "\0\x20\x20\x20\x20\x20\x20\x20", "-contact"))
             return SIP_H_REJECT_CONTACT;
         return SIP_H_OTHER;
     default:
@@ -438,7 +409,7 @@ static enum sip_header_id match_15(const char *p)
 {
     switch (p[0] | 0x20) {
     case 's':
-        if (same8(p, "\x20\x20\x20\x20\x20\x20\x20\0", "session-") && same8(p + 7, "\0\x20\x20\x20\x20\x20\x20\x20", "-expires"))
+        if (sip__same8(p, "\x20\x20\x20\x20\x20\x20\x20\0", "session-") && sip__same8(p + 7, "\0\x20\x20\x20\x20\x20\x20\x20", "-expires"))
             return SIP_H_SESSION_EXPIRES;
         return SIP_H_OTHER;
     default:
@@ -450,11 +421,11 @@ static enum sip_header_id match_16(const char *p)
 {
     switch (p[0] | 0x20) {
     case 'c':
-        if (same8(p, "\x20\x20\x20\x20\x20\x20\x20\0", "content-") && same8(p + 8, "\x20\x20\x20\x20\x20\x20\x20\x20", "encoding"))
+        if (sip__same8(p, "\x20\x20\x20\x20\x20\x20\x20\0", "content-") && sip__same8(p + 8, "\x20\x20\x20\x20\x20\x20\x20\x20", "encoding"))
             return SIP_H_CONTENT_ENCODING;
         return SIP_H_OTHER;
     case 'w':
-        if (same8(p, "\x20\x20\x20\0\x20\x20\x20\x20", "www-auth") && same8(p + 8, "\x20\x20\x20\x20\x20\x20\x20\x20", "enticate"))
+        if (sip__same8(p, "\x20\x20\x20\0\x20\x20\x20\x20", "www-auth") && sip__same8(p + 8, "\x20\x20\x20\x20\x20\x20\x20\x20", "enticate"))
             return SIP_H_WWW_AUTHENTICATE;
         return SIP_H_OTHER;
     default:
@@ -466,7 +437,7 @@ static enum sip_header_id match_17(const char *p)
 {
     switch (p[0] | 0x20) {
     case 'r':
-        if (same8(p, "\x20\x20\x20\x20\x20\x20\x20\x20", "resource") && same8(p + 8, "\0\x20\x20\x20\x20\x20\x20\x20", "-priorit") && same8(p + 9, "\x20\x20\x20\x20\x20\x20\x20\x20", "priority"))
+        if (sip__same8(p, "\x20\x20\x20\x20\x20\x20\x20\x20", "resource") && sip__same8(p + 8, "\0\x20\x20\x20\x20\x20\x20\x20", "-priorit") && sip__same8(p + 9, "\x20\x20\x20\x20\x20\x20\x20\x20", "priority"))
             return SIP_H_RESOURCE_PRIORITY;
         return SIP_H_OTHER;
     default:
@@ -478,7 +449,7 @@ static enum sip_header_id match_18(const char *p)
 {
     switch (p[0] | 0x20) {
     case 'p':
-        if (same8(p, "\x20\x20\x20\x20\x20\0\x20\x20", "proxy-au") && same8(p + 8, "\x20\x20\x20\x20\x20\x20\x20\x20", "thentica") && same8(p + 10, "\x20\x20\x20\x20\x20\x20\x20\x20", "enticate"))
+        if (sip__same8(p, "\x20\x20\x20\x20\x20\0\x20\x20", "proxy-au") && sip__same8(p + 8, "\x20\x20\x20\x20\x20\x20\x20\x20", "thentica") && sip__same8(p + 10, "\x20\x20\x20\x20\x20\x20\x20\x20", "enticate"))
             return SIP_H_PROXY_AUTHENTICATE;
         return SIP_H_OTHER;
     default:
@@ -490,15 +461,15 @@ static enum sip_header_id match_19(const char *p)
 {
     switch (p[1] | 0x20) {
     case '-':
-        if (same8(p, "\x20\0\x20\x20\x20\x20\x20\x20", "p-assert") && same8(p + 8, "\x20\x20\0\x20\x20\x20\x20\x20", "ed-ident") && same8(p + 11, "\x20\x20\x20\x20\x20\x20\x20\x20", "identity"))
+        if (sip__same8(p, "\x20\0\x20\x20\x20\x20\x20\x20", "p-assert") && sip__same8(p + 8, "\x20\x20\0\x20\x20\x20\x20\x20", "ed-ident") && sip__same8(p + 11, "\x20\x20\x20\x20\x20\x20\x20\x20", "identity"))
             return SIP_H_P_ASSERTED_IDENTITY;
         return SIP_H_OTHER;
     case 'e':
-        if (same8(p, "\x20\x20\x20\x20\x20\x20\x20\0", "request-") && same8(p + 8, "\x20\x20\x20\x20\x20\x20\x20\x20", "disposit") && same8(p + 11, "\x20\x20\x20\x20\x20\x20\x20\x20", "position"))
+        if (sip__same8(p, "\x20\x20\x20\x20\x20\x20\x20\0", "request-") && sip__same8(p + 8, "\x20\x20\x20\x20\x20\x20\x20\x20", "disposit") && sip__same8(p + 11, "\x20\x20\x20\x20\x20\x20\x20\x20", "position"))
             return SIP_H_REQUEST_DISPOSITION;
         return SIP_H_OTHER;
     case 'r':
-        if (same8(p, "\x20\x20\x20\x20\x20\0\x20\x20", "proxy-au") && same8(p + 8, "\x20\x20\x20\x20\x20\x20\x20\x20", "thorizat") && same8(p + 11, "\x20\x20\x20\x20\x20\x20\x20\x20", "rization"))
+        if (sip__same8(p, "\x20\x20\x20\x20\x20\0\x20\x20", "proxy-au") && sip__same8(p + 8, "\x20\x20\x20\x20\x20\x20\x20\x20", "thorizat") && sip__same8(p + 11, "\x20\x20\x20\x20\x20\x20\x20\x20", "rization"))
             return SIP_H_PROXY_AUTHORIZATION;
         return SIP_H_OTHER;
     default:

@@ -186,7 +186,8 @@ static bool header_line(struct pass *s)
     struct sip_msg *m = s->m;
     const char *line = s->p;
     size_t name_len;
-    const char *colon = sip__header_colon(line, s->end, &name_len);
+    enum sip_header_id id = SIP_H_OTHER;
+    const char *colon = sip__header_colon(line, s->end, &name_len, &id);
     const char *end = line_end(s, line, colon != NULL ? colon : line);
     if (end == NULL || (m->header_count == 0 && sip__is_blank(*line))) {
         NOTE(s, SIP_E_HEAD, 400, "Bad line in header section", line);
@@ -211,7 +212,7 @@ static bool header_line(struct pass *s)
         .value =
             span(s, value == value_end ? colon : value, value == value_end ? colon : value_end),
         .name_len = (uint16_t)name_len,
-        .id = (uint8_t)sip_header_id_of((struct slice){line, name_len}),
+        .id = (uint8_t)id,
         .next = SIP_NO_HEADER,
     };
     if (h.id == SIP_H_CONTENT_LENGTH)

@@ -231,9 +231,10 @@ struct sip_via {
     bool host_is_ipv6;
     uint16_t port; /* 0 = none */
     struct slice params;
-    struct slice branch; /* empty when absent */
+    struct slice branch;         /* empty when absent */
+    struct slice rport_param;    /* "rport" or "rport=5060"; p NULL when absent */
+    struct slice received_param; /* "received=…"; p NULL when absent */
     bool has_rport;
-    bool has_received;
     bool is_rfc3261; /* the branch begins with z9hG4bK and something follows */
 };
 

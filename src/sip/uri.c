@@ -35,22 +35,19 @@ static unsigned hex(char c)
 /* Visible, none of <>"@, and every '%' followed by two hex digits. The place where that ends. */
 static const char *skip_text(const char *p, const char *end)
 {
-    while (p < end && sip__is(*p, SIP__USER)) {
-        if (UNLIKELY(*p == '%')) {
-            if (end - p < 3 || (hex(p[1]) | hex(p[2])) > 15)
-                return p;
-            p += 2;
-        }
-        p++;
+    for (;;) {
+        p = sip__until(p, end, end, SIP__UNTIL_USER_END);
+        if (LIKELY(p == end || *p != '%') || end - p < 3 || (hex(p[1]) | hex(p[2])) > 15)
+            return p;
+        p += 3;
     }
-    return p;
 }
 
 static const char *scheme(struct slice s, struct sip_uri *u)
 {
     const char *end = s.p + s.n;
     const char *q = sip__skip(s.p, end, SIP__SCHEME);
-    if (q == s.p || q == end || *q != ':' || !sip__is(*s.p, SIP__ALNUM) || sip__is_digit(*s.p))
+    if (q == s.p || q == end || *q != ':' || !sip__is_alpha(*s.p))
         return NULL;
     u->scheme_name = (struct slice){s.p, (size_t)(q - s.p)};
     if (SIP__EQUAL(u->scheme_name, "sip"))
@@ -101,7 +98,7 @@ int sip_uri_parse(struct slice s, struct sip_uri *ret_uri)
         return SIP_E_SYNTAX;
     const char *end = s.p + s.n;
     if (u.scheme != SIP_SCHEME_SIP && u.scheme != SIP_SCHEME_SIPS) {
-        if (p == end || sip__skip(p, end, SIP__WORD) != end)
+        if (p == end || sip__until(p, end, end, SIP__UNTIL_WORD_END) != end)
             return SIP_E_SYNTAX;
         *ret_uri = u;
         return SIP_OK;

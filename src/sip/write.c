@@ -98,7 +98,7 @@ static void put_stamped_via(struct text *t, struct slice line, const struct addr
     struct sip_via via;
     const char *end;
     const char *stop;
-    if (sip__via(line.p, line.p + line.n, &via, &end, &stop) == SIP_OK)
+    if (sip__via(line.p, line.p + line.n, line.p + line.n, &via, &end, &stop) == SIP_OK)
         sip__stamp(&via, (struct slice){line.p, (size_t)(end - line.p)}, source, room, &s);
     text_put(t, sip_header_name(SIP_H_VIA));
     TEXT_LIT(t, ": ");
@@ -140,8 +140,8 @@ static void put_to(struct text *t, const struct sip_msg *m, struct slice to_tag)
     struct sip_nameaddr na;
     struct slice tag = SLICE_NONE;
     const char *stop;
-    bool is_read =
-        value.n > 0 && sip__nameaddr(value.p, value.p + value.n, false, &na, &tag, &stop) == SIP_OK;
+    bool is_read = value.n > 0 && sip__nameaddr(value.p, value.p + value.n, value.p + value.n,
+                                                false, &na, &tag, &stop) == SIP_OK;
     text_put(t, sip_header_name(SIP_H_TO));
     TEXT_LIT(t, ": ");
     text_put(t, value);
