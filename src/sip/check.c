@@ -133,10 +133,12 @@ static int cseq(const struct check *c)
     uint64_t number = 0;
     if (sip__digits((struct slice){s.p, (size_t)(p - s.p)}, INT32_MAX, &number) != SIP_OK)
         return REFUSE_HEADER(c, "Bad CSeq number", SIP_H_CSEQ);
-    const char *method = sip__skip(p, end, SIP__BLANK);
+    const char *method = sip__skip_blanks(p, end);
     size_t n = (size_t)(end - method);
+    struct slice own = sip_slice(c->m, c->m->method_name);
+    bool is_own = n == own.n && memcmp(method, own.p, n) == 0;
     if (method == p || n == 0 || n > SIP__METHOD_BYTES_MAX ||
-        sip__skip(method, end, SIP__TOKEN) != end)
+        (!is_own && sip__skip(method, end, SIP__TOKEN) != end))
         return REFUSE_HEADER(c, "Bad CSeq method", SIP_H_CSEQ);
     c->facts->cseq = (uint32_t)number;
     c->facts->method_name = (struct slice){method, n};
@@ -193,7 +195,7 @@ static int contacts(const struct check *c)
                 return refuse(c, 400, SLICE("Bad Contact"), (uint32_t)(p - m->p));
             if (stop == end)
                 break;
-            p = sip__skip(stop + 1, end, SIP__BLANK);
+            p = sip__skip_blanks(stop + 1, end);
         }
     }
     return SIP_OK;

@@ -89,7 +89,7 @@ bool sip_next_value(struct sip_values *v)
     }
     const char *begin = m->p + line.off;
     const char *end = begin + line.len;
-    const char *p = sip__skip(m->p + v->at, end, SIP__BLANK);
+    const char *p = sip__skip_blanks(m->p + v->at, end);
     const char *comma = value_end(p, end);
     const char *stop = comma;
     while (stop != NULL && stop > p && sip__is(stop[-1], SIP__BLANK))
@@ -110,12 +110,12 @@ bool sip_next_value(struct sip_values *v)
 int sip__next_param(const char **pp, const char *end, const char *limit,
                     struct sip__param *ret_param)
 {
-    const char *p = sip__skip(*pp, end, SIP__BLANK);
+    const char *p = sip__skip_blanks(*pp, end);
     if (p == end || *p != ';') {
         *pp = p;
         return 0;
     }
-    p = sip__skip(p + 1, end, SIP__BLANK);
+    p = sip__skip_blanks(p + 1, end);
     const char *name = p;
     p = sip__skip(p, end, SIP__TOKEN);
     if (p == name)
@@ -123,10 +123,9 @@ int sip__next_param(const char **pp, const char *end, const char *limit,
     ret_param->name = (struct slice){name, (size_t)(p - name)};
     ret_param->value = (struct slice){p, 0};
     ret_param->stop = p;
-    if (p < end && sip__is(*p, SIP__BLANK))
-        p = sip__skip(p, end, SIP__BLANK);
+    p = sip__skip_blanks(p, end);
     if (p < end && *p == '=') {
-        p = sip__skip(p + 1, end, SIP__BLANK);
+        p = sip__skip_blanks(p + 1, end);
         const char *value = p;
         p = p < end && *p == '"' ? sip__quoted(p, end)
                                  : sip__until(p, end, limit, SIP__UNTIL_PARAM_END);
@@ -158,12 +157,14 @@ bool sip_param(struct slice params, struct slice name, struct slice *ret_value)
 
 static int via_transport(struct slice t)
 {
-    if (SIP__EQUAL(t, "udp"))
-        return TP_UDP;
-    if (SIP__EQUAL(t, "tcp"))
-        return TP_TCP;
-    if (SIP__EQUAL(t, "tls"))
-        return TP_TLS;
+    if (t.n == 3) {
+        if (SIP__EQUAL(t, "udp"))
+            return TP_UDP;
+        if (SIP__EQUAL(t, "tcp"))
+            return TP_TCP;
+        if (SIP__EQUAL(t, "tls"))
+            return TP_TLS;
+    }
     if (SIP__EQUAL(t, "ws"))
         return TP_WS;
     return SIP__EQUAL(t, "wss") ? TP_WSS : -1;
@@ -174,16 +175,16 @@ static int via_transport(struct slice t)
 static const char *via_protocol(const char *p, const char *end)
 {
     if (LIKELY(end - p >= 8 && memcmp(p, "SIP/2.0/", 8) == 0))
-        return sip__skip(p + 8, end, SIP__BLANK);
+        return sip__skip_blanks(p + 8, end);
     static const struct slice words[2] = {{"SIP", 3}, {"2.0", 3}};
     for (unsigned i = 0; i < 2; i++) {
         const char *q = sip__skip(p, end, SIP__TOKEN);
         if (!slice_equal_nocase((struct slice){p, (size_t)(q - p)}, words[i]))
             return NULL;
-        q = sip__skip(q, end, SIP__BLANK);
+        q = sip__skip_blanks(q, end);
         if (q == end || *q != '/')
             return NULL;
-        p = sip__skip(q + 1, end, SIP__BLANK);
+        p = sip__skip_blanks(q + 1, end);
     }
     return p;
 }
@@ -206,10 +207,10 @@ static const char *via_sent_by(const char *p, const char *end, struct sip_via *v
         return NULL;
     if (v->host_is_ipv6)
         p++;
-    const char *colon = sip__skip(p, end, SIP__BLANK);
+    const char *colon = sip__skip_blanks(p, end);
     if (colon == end || *colon != ':')
         return p;
-    p = sip__skip(colon + 1, end, SIP__BLANK);
+    p = sip__skip_blanks(colon + 1, end);
     const char *digits = p;
     while (p < end && sip__is_digit(*p))
         p++;
@@ -252,14 +253,14 @@ int sip__via(const char *p, const char *end, const char *limit, struct sip_via *
     const char *q = sip__skip(p, end, SIP__TOKEN);
     v.transport_name = (struct slice){p, (size_t)(q - p)};
     v.transport = via_transport(v.transport_name);
-    p = sip__skip(q, end, SIP__BLANK);
+    p = sip__skip_blanks(q, end);
     if (v.transport_name.n == 0 || p == q)
         return SIP_E_SYNTAX;
     p = via_sent_by(p, end, &v);
     if (p == NULL)
         return SIP_E_SYNTAX;
     const char *span_end = p;
-    p = sip__skip(p, end, SIP__BLANK);
+    p = sip__skip_blanks(p, end);
     const char *params = p;
     struct sip__param a;
     int rc;
@@ -324,7 +325,7 @@ static const char *nameaddr_uri(const char *p, const char *end, const char *limi
         if (q == NULL)
             return NULL;
         na->display = (struct slice){begin, (size_t)(q - begin)};
-        q = sip__skip(q, end, SIP__BLANK);
+        q = sip__skip_blanks(q, end);
         if (q == end || *q != '<')
             return NULL;
     }
@@ -365,7 +366,7 @@ int sip__nameaddr(const char *p, const char *end, const char *limit, bool in_lis
     p = nameaddr_uri(p, end, limit, in_list, &na);
     if (p == NULL)
         return SIP_E_SYNTAX;
-    p = sip__skip(p, end, SIP__BLANK);
+    p = sip__skip_blanks(p, end);
     const char *params = p;
     const char *params_end = p;
     struct sip__param a;

@@ -110,10 +110,10 @@ void sip_drop_value(struct sip_edits *e, const struct sip_values *v)
     const struct sip_header *h = &m->h[v->header];
     const char *end = m->p + h->value.off + h->value.len;
     uint32_t value_end = v->value.off + v->value.len;
-    const char *comma = sip__skip(m->p + value_end, end, SIP__BLANK);
+    const char *comma = sip__skip_blanks(m->p + value_end, end);
     if (comma < end) {
         /* Not the last: with the comma and the blanks behind it. */
-        const char *next = sip__skip(comma + 1, end, SIP__BLANK);
+        const char *next = sip__skip_blanks(comma + 1, end);
         cut(e, v->value.off, (uint32_t)(next - m->p));
         return;
     }

@@ -111,12 +111,33 @@ static void request_line(struct pass *s, const char *p, const char *end)
         NOTE(s, SIP_E_SYNTAX, 400, "Blank in Request-URI", sp + 1);
 }
 
+/* The Request-Line as nearly everyone writes it. False: look closer. */
+static bool plain_request_line(struct pass *s, const char *p, const char *end)
+{
+    struct sip_msg *m = s->m;
+    if (end - p < 12 || memcmp(end - 8, " SIP/2.0", 8) != 0 || sip__is_blank(end[-9]))
+        return false;
+    const char *sp = sip__skip(p, end, SIP__TOKEN);
+    const char *uri = sp + 1;
+    const char *uri_end = end - 8;
+    if (*sp != ' ' || sp == p || sp - p > SIP__METHOD_BYTES_MAX || uri >= uri_end || *uri == ' ' ||
+        *uri == '/' || memchr(uri, ' ', (size_t)(uri_end - uri)) != NULL)
+        return false;
+    m->is_request = true;
+    m->method_name = span(s, p, sp);
+    m->method = (uint8_t)sip_method_of((struct slice){p, (size_t)(sp - p)});
+    m->uri = span(s, uri, uri_end);
+    return true;
+}
+
 /* Returns whether there is a first line to go on behind. */
 static bool start_line(struct pass *s)
 {
     const char *p = s->p;
     const char *q = sip__line_stop(p, s->end);
-    if (s->end - q < 2 || q[0] != '\r' || q[1] != '\n' || !sip__start_is_sip(p, (size_t)(q - p))) {
+    bool is_line = s->end - q >= 2 && q[0] == '\r' && q[1] == '\n';
+    bool is_done = is_line && plain_request_line(s, p, q);
+    if (!is_line || (!is_done && !sip__start_is_sip(p, (size_t)(q - p)))) {
         NOTE(s, SIP_E_START_LINE, 400, "Not SIP", p);
         return false;
     }
@@ -124,9 +145,9 @@ static bool start_line(struct pass *s)
         NOTE(s, SIP_E_TOO_LONG, 513, "Message Too Large", p);
         return false;
     }
-    if (p[3] == '/')
+    if (!is_done && p[3] == '/')
         status_line(s, p, q);
-    else
+    else if (!is_done)
         request_line(s, p, q);
     s->p = q + 2;
     s->m->headers_off = (uint32_t)(s->p - s->m->p);
@@ -151,19 +172,21 @@ static const char *line_end(const struct pass *s, const char *line, const char *
     }
 }
 
-static void link_header(struct sip_msg *m, struct sip_header h)
+/* Takes m->h[header_count], whose id is set, into the list of its id. */
+static void link_header(struct sip_msg *m)
 {
     uint8_t i = m->header_count++;
-    uint64_t bit = UINT64_C(1) << h.id;
-    m->h[i] = h;
-    if ((m->seen & bit) != 0) {
-        m->doubled |= bit;
-        m->h[m->last[h.id]].next = i;
-    } else {
+    unsigned id = m->h[i].id;
+    uint64_t bit = UINT64_C(1) << id;
+    m->h[i].next = SIP_NO_HEADER;
+    if ((m->seen & bit) == 0) {
         m->seen |= bit;
-        m->first[h.id] = i;
+        m->first[id] = i;
+    } else {
+        m->doubled |= bit;
+        m->h[m->last[id]].next = i;
     }
-    m->last[h.id] = i;
+    m->last[id] = i;
 }
 
 static void content_length(struct pass *s, const struct sip_header *h)
@@ -203,21 +226,21 @@ static bool header_line(struct pass *s)
         return false;
     }
     const char *value_end = end - 2;
-    const char *value = sip__skip(colon, value_end, SIP__BLANK);
-    while (value_end > value && sip__is(value_end[-1], SIP__BLANK))
+    const char *value = sip__skip_blanks(colon, value_end);
+    if (value == value_end)
+        value = value_end = colon; /* empty: where a value could be put */
+    while (UNLIKELY(value_end > value && (uint8_t)value_end[-1] <= ' ') &&
+           sip__is(value_end[-1], SIP__BLANK))
         value_end--;
-    struct sip_header h = {
-        .line = (uint32_t)(line - m->p),
-        .line_end = (uint32_t)(end - m->p),
-        .value =
-            span(s, value == value_end ? colon : value, value == value_end ? colon : value_end),
-        .name_len = (uint16_t)name_len,
-        .id = (uint8_t)id,
-        .next = SIP_NO_HEADER,
-    };
-    if (h.id == SIP_H_CONTENT_LENGTH)
-        content_length(s, &h);
-    link_header(m, h);
+    struct sip_header *h = &m->h[m->header_count];
+    h->line = (uint32_t)(line - m->p);
+    h->line_end = (uint32_t)(end - m->p);
+    h->value = span(s, value, value_end);
+    h->name_len = (uint16_t)name_len;
+    h->id = (uint8_t)id;
+    if (UNLIKELY(id == SIP_H_CONTENT_LENGTH))
+        content_length(s, h);
+    link_header(m);
     return true;
 }
 
@@ -257,15 +280,15 @@ int sip_index(struct sip_msg *m, const char *p, size_t n, bool is_datagram,
     if (!start_line(&s))
         return s.rc;
     for (;;) {
-        if (s.end - s.p >= 2 && s.p[0] == '\r' && s.p[1] == '\n')
-            break;
-        if (s.end - s.p < 2) {
+        if (UNLIKELY(s.end - s.p < 2)) {
             if (cap < n)
                 NOTE(&s, SIP_E_TOO_LONG, 513, "Message Too Large", s.p);
             else
                 NOTE(&s, SIP_E_HEAD, 400, "No blank line behind the headers", s.p);
             return s.rc;
         }
+        if (UNLIKELY(s.p[0] == '\r') && s.p[1] == '\n')
+            break;
         if (!header_line(&s))
             return s.rc;
     }
@@ -297,8 +320,10 @@ static const struct slice methods[SIP_M__COUNT] = {
 
 enum sip_method sip_method_of(struct slice name)
 {
+    if (name.n == 6 && memcmp(name.p, "INVITE", 6) == 0)
+        return SIP_M_INVITE;
     for (unsigned i = 1; i < SIP_M__COUNT; i++)
-        if (name.n == methods[i].n && name.p[0] == methods[i].p[0] && slice_equal(name, methods[i]))
+        if (name.n == methods[i].n && memcmp(name.p, methods[i].p, name.n) == 0)
             return (enum sip_method)i;
     return SIP_M_OTHER;
 }

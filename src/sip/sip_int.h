@@ -40,7 +40,7 @@ static inline bool sip__is_alpha(char c)
 
 static inline bool sip__is_blank(char c) /* SP HTAB: the only ones inside a line */
 {
-    return c == ' ' || c == '\t';
+    return UNLIKELY((uint8_t)c <= ' ') && (c == ' ' || c == '\t');
 }
 
 static inline const char *sip__skip(const char *p, const char *end, unsigned class)
@@ -48,6 +48,14 @@ static inline const char *sip__skip(const char *p, const char *end, unsigned cla
     while (p < end && sip__is(*p, class))
         p++;
     return p;
+}
+
+/* Passes blanks: mostly there are none, or one. */
+static inline const char *sip__skip_blanks(const char *p, const char *end)
+{
+    if (LIKELY(p < end && (uint8_t)*p > ' '))
+        return p;
+    return sip__skip(p, end, SIP__BLANK);
 }
 
 /* The first CR, LF or NUL at or behind p, or `end`. */
@@ -69,7 +77,7 @@ static inline const char *sip__line_stop(const char *p, const char *end)
         unsigned hits = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(x, cr), x));
         while (hits != 0) {
             const char *at = p + __builtin_ctz(hits);
-            if (LIKELY(*at == '\r' || *at == '\n' || *at == '\0'))
+            if (LIKELY(*at == '\r') || *at == '\n' || *at == '\0')
                 return at;
             hits &= hits - 1;
         }

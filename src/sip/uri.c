@@ -46,6 +46,11 @@ static const char *skip_text(const char *p, const char *end)
 static const char *scheme(struct slice s, struct sip_uri *u)
 {
     const char *end = s.p + s.n;
+    if (LIKELY(s.n > 4 && sip__same4(s.p, "\x20\x20\x20\0", "sip:"))) {
+        u->scheme_name = (struct slice){s.p, 3};
+        u->scheme = SIP_SCHEME_SIP;
+        return s.p + 4;
+    }
     const char *q = sip__skip(s.p, end, SIP__SCHEME);
     if (q == s.p || q == end || *q != ':' || !sip__is_alpha(*s.p))
         return NULL;
