@@ -17,8 +17,8 @@
  *               eject_max, and ends by itself; for one that was silent, with health checks on, not
  *               before it gave a sign of life. After it the first failure ejects again.
  *      advice   no Retry-After of a 503 is running
- * When less than `panic_percent` of a pool's targets are fit, fitness is ignored (all ready ones are
- * used, of every zone; a retry still prefers the fit): then it is more likely that we, or something
+ * When less than `panic_percent` of a pool's targets are fit, fitness is ignored (all ready ones
+ * are used, of every zone; a retry still prefers the fit): then it is more likely that we, or something
  * all of them share, is at fault. Only advice is heeded even then (RFC 3261 21.5.4), and targets
  * that gave one count neither for nor against a panic: a pool whose every target asked for quiet
  * has no target.
@@ -101,6 +101,7 @@ struct pools *pools_new(struct arena *mem, uint16_t pools_max, uint32_t targets_
 MUST_USE int pools_adopt(struct pools *p, const struct pool_opts *opts, uint16_t count,
                          struct slice own_zone, mono_ns now);
 
+/* The options of pool number `pool`, as adopted; NULL when there is no such pool. */
 const struct pool_opts *pools_opts(const struct pools *p, uint16_t pool);
 
 /* Target that takes this request, or none. `key` is a hash of the Call-ID; `tried` holds a bit per
@@ -136,8 +137,8 @@ bool pool_is_fit(const struct pools *p, handle target, mono_ns now);
 
 /* The pool's first request is counted by the caller through pool_budget_earn(); every retry asks.
  * Returns whether one more retry is within the budget, and spends it. While at least half of the
- * pool's ready targets are fit and most of the recent tries were answered, retries cost nothing: they
- * go to targets that answer. */
+ * pool's ready targets are fit and most of the recent tries were answered, retries cost nothing:
+ * they go to targets that answer. */
 void pool_budget_earn(struct pools *p, uint16_t pool, mono_ns now);
 MUST_USE bool pool_budget_spend(struct pools *p, uint16_t pool, mono_ns now);
 
@@ -173,6 +174,7 @@ bool pool_next_change(struct pools *p, struct pool_change *ret_change);
 MUST_USE int pool_set_admin(struct pools *p, struct slice pool, struct slice uri,
                             enum pool_admin to, mono_ns now);
 
+/* Pools are numbered from 0 in the order of adoption. */
 uint16_t pools_count(const struct pools *p);
 /* Handle of member i, or HANDLE_NONE. */
 handle pool_member(const struct pools *p, uint16_t pool, uint16_t i);
@@ -190,9 +192,11 @@ struct pool_status {
 MUST_USE bool pool_status(const struct pools *p, handle target, mono_ns now,
                           struct pool_status *ret_status);
 
-/* Why it is up or down, in words: "up: answered a probe 0.8 s ago", "ejected for 12 s: 5 failures in
- * a row, last: refused", "down: 3 probes unanswered, last heard 9 s ago". */
+/* Why it is up or down, in words, without a line end: "up: answered a probe 0.8 s ago", "ejected for
+ * 12 s more: 5 failures in a row, last: refused; last heard 9 s ago". */
 void pool_explain(const struct pools *p, handle target, mono_ns now, struct text *t);
+
+/* Is the pool's fitness ignored, as of its last change? */
 bool pool_panics(const struct pools *p, uint16_t pool);
 
 #endif
