@@ -18,6 +18,7 @@ struct pass {
     struct sip_msg *m;
     const char *p;   /* next byte */
     const char *end; /* of what may be head */
+    bool is_cut;     /* `end` is the maximum of a head, not the end of what is there */
     int rc;
     uint32_t length; /* Content-Length */
     struct sip_fault *fault;
@@ -154,20 +155,30 @@ static bool start_line(struct pass *s)
     return true;
 }
 
-/* The end of the header line at `from`, folds included: just behind its CRLF. NULL when a byte
- * stands there that may not. `line`: its start. */
-static const char *line_end(const struct pass *s, const char *line, const char *from)
+/* The head breaks off, or holds a byte that may not be there, at `at`. */
+static const char *no_line(struct pass *s, const char *line, const char *at)
+{
+    if (s->is_cut && s->end - at < 2)
+        NOTE(s, SIP_E_TOO_LONG, 513, "Message Too Large", line);
+    else
+        NOTE(s, SIP_E_HEAD, 400, "Bad line in header section", line);
+    return NULL;
+}
+
+/* The end of the header line at `line`, looked for at `from`, folds included: just behind its
+ * CRLF; or NULL. */
+static const char *line_end(struct pass *s, const char *line, const char *from)
 {
     for (const char *q = from;; q++) {
         q = sip__line_stop(q, s->end);
         if (s->end - q < 2)
-            return NULL;
+            return no_line(s, line, q);
         if (*q == '\r' && q[1] == '\n') {
             q += 2;
             if (LIKELY(q == s->end || !sip__is_blank(*q)))
                 return q;
         } else if (*q != '\0' || !sip__nul_is_quoted(line, q)) {
-            return NULL;
+            return no_line(s, line, q);
         }
     }
 }
@@ -211,11 +222,10 @@ static bool header_line(struct pass *s)
     size_t name_len;
     enum sip_header_id id = SIP_H_OTHER;
     const char *colon = sip__header_colon(line, s->end, &name_len, &id);
-    const char *end = line_end(s, line, colon != NULL ? colon : line);
-    if (end == NULL || (m->header_count == 0 && sip__is_blank(*line))) {
-        NOTE(s, SIP_E_HEAD, 400, "Bad line in header section", line);
+    bool is_fold = sip__is_blank(*line); /* of the start line: it has none (RFC 3261 7.1) */
+    const char *end = is_fold ? no_line(s, line, line) : line_end(s, line, colon ? colon : line);
+    if (end == NULL)
         return false;
-    }
     s->p = end;
     if (colon == NULL || name_len > SIP_HEADER_NAME_BYTES_MAX) {
         NOTE(s, colon == NULL ? SIP_E_SYNTAX : SIP_E_LIMIT, 400, "Bad header name", line);
@@ -274,7 +284,7 @@ int sip_index(struct sip_msg *m, const char *p, size_t n, bool is_datagram,
     memset(m->first, SIP_NO_HEADER, sizeof m->first);
     memset(m->last, SIP_NO_HEADER, sizeof m->last);
     size_t cap = n < SIP_HEAD_BYTES_MAX ? n : SIP_HEAD_BYTES_MAX;
-    struct pass s = {.m = m, .p = p, .end = p + cap, .fault = ret_fault};
+    struct pass s = {.m = m, .p = p, .end = p + cap, .is_cut = cap < n, .fault = ret_fault};
     m->p = p;
     m->n = (uint32_t)(n < SIP_MESSAGE_BYTES_MAX ? n : SIP_MESSAGE_BYTES_MAX);
     if (!start_line(&s))
