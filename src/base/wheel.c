@@ -93,8 +93,8 @@ void wheel_arm(struct wheel *w, struct wheel_node *n, mono_ns at)
     }
     unsigned number = cell_number(w, due_tick(at));
     if (wheel_is_armed(n)) {
-        /* A node of the top level may have been clamped when it came: it is always moved. */
-        if (number < TOP * CELLS && number == cell_number(w, due_tick(n->at))) {
+        /* One that was beyond reach when it came may stand before its cell: early enough. */
+        if (number == cell_number(w, due_tick(n->at))) {
             n->at = at;
             return;
         }

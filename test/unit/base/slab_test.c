@@ -10,6 +10,21 @@
 #include "base/base.h"
 #include "support/support.h"
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ASAN 1
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define ASAN 1
+#endif
+
+#if defined(ASAN) && defined(SLAB_OFF)
+#include <sanitizer/asan_interface.h>
+#define IS_POISONED(p) __asan_address_is_poisoned(p)
+#else
+#define IS_POISONED(p) ((void)(p), -1) /* this build cannot tell */
+#endif
+
 static struct slab slab_of(struct arena *mem, uint32_t size, uint32_t count)
 {
     struct slab s;
@@ -70,6 +85,8 @@ static void test_any_bits_are_a_safe_handle(void **state)
         }
     }
     assert_null(slab_get(&s, HANDLE_NONE));
+    s.gen[s.fresh] = 5; /* whatever the memory held before: never taken, so not live */
+    assert_null(slab_get(&s, (handle){s.fresh, 5}));
     assert_null(slab_get(&s, (handle){UINT32_MAX, UINT32_MAX}));
     struct prng prng = test_seed();
     for (unsigned i = 0; i < 10000; i++) {
@@ -149,6 +166,31 @@ static void test_order_of_reuse(void **state)
         assert_ptr_equal(slab_take(&s, &h), taken[order[i]]);
     assert_null(slab_take(&s, &h));
     slab_done(&s);
+    test_arena_free(&mem);
+}
+
+/* What is not taken cannot be read, in the build that is for finding just that. */
+static void test_poison(void **state)
+{
+    (void)state;
+    struct arena mem;
+    struct slab s = slab_of(&mem, 64, 2);
+    handle h;
+    int poisoned = IS_POISONED(s.objects);
+    if (poisoned < 0) {
+        test_arena_free(&mem);
+        skip();
+    }
+    assert_int_equal(poisoned, 1);
+    char *a = (char *)slab_take(&s, &h);
+    assert_int_equal(IS_POISONED(a), 0);
+    assert_int_equal(IS_POISONED(a + 63), 0);
+    assert_int_equal(IS_POISONED(a + 64), 1);
+    slab_release(&s, a);
+    assert_int_equal(IS_POISONED(a), 1);
+    assert_int_equal(IS_POISONED(a + 63), 1);
+    slab_done(&s);
+    assert_int_equal(IS_POISONED(a), 0);
     test_arena_free(&mem);
 }
 
@@ -321,6 +363,7 @@ int main(void)
         cmocka_unit_test(test_generation_wraps),
         cmocka_unit_test(test_exhaustion_is_an_answer),
         cmocka_unit_test(test_order_of_reuse),
+        cmocka_unit_test(test_poison),
         cmocka_unit_test(test_fault_ladder),
         cmocka_unit_test(test_small_arena_is_refused),
         cmocka_unit_test(test_wrong_release_aborts),

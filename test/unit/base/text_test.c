@@ -174,9 +174,9 @@ static void test_base64url_is_strict(void **state)
 {
     (void)state;
     static const char *const refused[] = {
-        "A",    "AAAAA",    "Zg==",    "Zm9v=",   "Zm8=",  "+__-",   "-/_-",
-        "Zm 9", "Zm9v\n",   "Zh",      "Zj",      "Zv",    "Zm9",    "Zm-",
-        "Z.",   "Zm9v.AAA", "Zm9\xff", "\x80m9v", "AAAB_", "Zm9vYh",
+        "A",    "AAAAA",  "Zg==",     "Zm9v=",   "Zm8=",    "+__-",  "-/_-",
+        "Zm 9", "Zm9v\n", "Zh",       "ZI",      "Zj",      "Zv",    "Zm9",
+        "Zm-",  "Z.",     "Zm9v.AAA", "Zm9\xff", "\x80m9v", "AAAB_", "Zm9vYh",
     };
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
         char out[16];
@@ -196,7 +196,7 @@ static void test_base64url_has_one_spelling(void **state)
     struct prng prng = test_seed();
     unsigned taken = 0;
     for (unsigned i = 0; i < 200000; i++) {
-        static const char letters[] = "ABQgwxyz059-_+/=";
+        static const char letters[] = "ABIQgwxyz0459-_+/=";
         char text[7], bytes[8], again[8];
         size_t n = prng_below(&prng, sizeof text + 1);
         for (size_t k = 0; k < n; k++)
