@@ -13,18 +13,18 @@ enum config_log_format { CONFIG_LOG_JSON, CONFIG_LOG_LOGFMT };
 /* A snapshot. Read-only once loaded; everything that it points to lives and dies with it. */
 struct config {
     struct engine_opts engine;
-    uint32_t workers;              /* `auto` is resolved to the number of usable cores */
+    uint32_t workers; /* `auto` is resolved to the number of usable cores */
     struct {
         bool on;
         enum config_log_format format;
-        struct slice path;         /* "stdout", "stderr" or a file (appended, reopened on HUP) */
+        struct slice path; /* "stdout", "stderr" or a file (appended, reopened on HUP) */
     } log;
-    struct slice control;          /* path of the control socket */
-    bool tokens_are_random;        /* no secrets.tokens: a notice is due at start */
-    uint32_t gather_us;            /* how long a busy worker may let messages gather; 0 = never */
-    dur_ns drain_within;           /* TERM: how long to wait for open transactions */
-    struct slice path;             /* of the file, for messages */
-    void *memory;                  /* config's own */
+    struct slice control;   /* path of the control socket */
+    bool tokens_are_random; /* no secrets.tokens: a notice is due at start */
+    uint32_t gather_us;     /* how long a busy worker may let messages gather; 0 = never */
+    dur_ns drain_within;    /* TERM: how long to wait for open transactions */
+    struct slice path;      /* of the file, for messages */
+    void *memory;           /* config's own */
 };
 
 /* Reads, expands ${ENV}, validates completely, resolves target names. Every error goes to `errors`
@@ -43,7 +43,7 @@ struct config *config_parse(struct slice text, const char *name, const struct co
 void config_free(struct config *c);
 
 /* The reference from the schema table: every key with type, default, unit, meaning. */
-void config_write_reference(FILE *out);      /* Markdown */
+void config_write_reference(FILE *out); /* Markdown */
 void config_write_json_schema(FILE *out);
 
 #endif

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The way of a file, one pass a file of this folder:
+ *
+ *      text ──tree──▶ nodes with places ──read──▶ draft ──judge──▶ struct config
+ *                          ${ENV}           ▲                ids, names, cross-checks
+ *                                        schema ──reference──▶ Markdown, JSON schema
+ *
+ * Every pass reports what it finds and goes on with what is left, so that one run shows all
+ * errors. What an earlier pass found bad is not judged again by a later one. */
+#ifndef WEIR_CONFIG_INT_H
+#define WEIR_CONFIG_INT_H
+
+#include "config/config.h"
+
+enum {
+    FILE_BYTES_MAX = 1 << 20,
+    SECRETS_BYTES_MAX = 1 << 16,
+    DEPTH_MAX = 16, /* nested lists and mappings; the schema needs six */
+    NODES_MAX = 1 << 16,
+    MAP_KEYS_MAX = 1024,          /* keeps the search for duplicate keys cheap */
+    EXPANDED_BYTES_MAX = 1 << 20, /* all that ${NAME} put in, together */
+    ERRORS_MAX = 200,             /* shown; the rest is counted */
+    SHOWN_BYTES_MAX = 64,         /* of the file's own text in a message */
+    NAME_BYTES_MAX = POOL_NAME_BYTES_MAX,
+    PATH_BYTES_MAX = 4095,
+    SOCKET_PATH_BYTES_MAX = 107, /* sun_path without its NUL */
+    PORT_DEFAULT = 5060,
+};
+
+/* ---- memory: a chain of chunks, released as a whole with the snapshot ------------------------ */
+
+struct chunk;
+struct mem {
+    struct chunk *first;
+    bool exhausted; /* an allocation failed: the load fails, whatever else came of it */
+};
+
+/* Zeroed, aligned for anything. NULL when there is none left; mem->exhausted says so at the end,
+ * so that a caller needs no message of its own. */
+void *mem_take(struct mem *m, size_t n);
+struct slice mem_copy(struct mem *m, struct slice s);
+void mem_free(struct chunk *first);
+
+#define MEM_NEW(m, type)          ((type *)mem_take((m), sizeof(type)))
+#define MEM_ARRAY(m, type, count) ((type *)mem_take((m), sizeof(type) * (size_t)(count)))
+
+/* ---- errors ---------------------------------------------------------------------------------- */
+
+struct place {
+    uint32_t line, column; /* from 1; columns count characters, not bytes */
+};
+
+struct report_line {
+    struct report_line *next;
+    struct slice file;
+    struct place at;
+    const char *text;
+};
+
+struct report {
+    struct mem *mem;
+    struct slice file;
+    struct report_line *first, **last;
+    uint32_t count;
+};
+
+void report_at(struct report *r, struct place at, const char *what, ...)
+    __attribute__((format(printf, 3, 4)));
+void report_in(struct report *r, struct slice file, struct place at, const char *what, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* Foreign text made harmless for a terminal and cut, as a C string; for %s. */
+const char *report_show(struct report *r, struct slice s);
+
+/* Writes all lines, by file and place. */
+void report_write(struct report *r, FILE *errors);
+
+/* The candidate that `typed` was most likely meant to be, or NULL when none is near. */
+struct guess {
+    struct slice typed;
+    struct slice best;
+    unsigned distance;
+};
+struct guess guess_begin(struct slice typed);
+void guess_try(struct guess *g, struct slice candidate);
+bool guess_found(const struct guess *g);
+
+/* ---- tree ------------------------------------------------------------------------------------ */
+
+/*      map                      first ─▶ node(key "node") ─▶ node(key "pools") ─▶ …
+ *      list                     first ─▶ node ─▶ node
+ *      scalar                   text, ${NAME} replaced */
+enum node_kind {
+    NODE_BAD, /* reported already */
+    NODE_SCALAR,
+    NODE_LIST,
+    NODE_MAP
+};
+
+struct node {
+    uint8_t kind;
+    bool plain;       /* a scalar without quotes */
+    struct place at;  /* of the value */
+    struct slice key; /* in a mapping */
+    struct place key_at;
+    struct slice text;
+    struct node *first, *last, *next;
+    struct node *parent;
+    uint32_t count; /* of children */
+};
+
+/* Reads the whole text. NULL when it is no YAML at all (reported). */
+struct node *tree_read(struct report *r, struct slice text);
+
+/* The value of a key, or NULL. */
+const struct node *node_get(const struct node *map, const char *key);
+
+/* Where to point for `key` of `map`: at its value, else at the mapping. */
+struct place node_place(const struct node *map, const char *key);
+
+/* Is it an empty scalar without quotes, `~` or `null`? */
+bool node_is_null(const struct node *n);
+
+/* ---- schema ---------------------------------------------------------------------------------- */
+
+enum value_type {
+    V_BOOL,
+    V_INT,
+    V_PERCENT,
+    V_DURATION,
+    V_WORD,     /* one of `words` */
+    V_NAME,     /* letters, digits, - _ . */
+    V_METHOD,   /* a SIP method */
+    V_PATH,     /* a file; relative to the configuration file's folder */
+    V_URI,      /* udp://host:port -> struct endpoint */
+    V_HOSTPORT, /* host:port -> struct endpoint */
+    V_PREFIX,   /* 10.0.0.0/8 -> struct prefix */
+    V_MAP,      /* of the keys of `sub` */
+    V_LIST,     /* of `item` -> struct list */
+    V_NAMED,    /* NAME: item -> struct list */
+    V_LATER,    /* a key of a later release: refused with `help` */
+};
+
+enum field_flags {
+    F_REQUIRED = 1 << 0,
+    F_NUMERIC = 1 << 1, /* V_URI: an address, no name */
+    F_DERIVED = 1 << 2, /* `standard` describes in words what judge works out */
+};
+
+struct word {
+    const char *text; /* NULL ends a list */
+    uint64_t value;
+    const char *help;
+};
+
+struct schema;
+
+/* One key. `standard` is read by the very code that reads the file, so what the manual says is
+ * what happens. Offsets count from the record that the surrounding schema fills: mappings inside
+ * of mappings share one record, items of lists have their own. */
+struct field {
+    const char *key;
+    uint8_t type;
+    uint8_t flags;
+    uint16_t size; /* bytes of the number, or of an item of a list */
+    uint32_t offset;
+    uint64_t min, max;    /* V_INT, V_DURATION (ns), V_PERCENT; lists: how many */
+    uint64_t scale;       /* V_DURATION: ns per unit stored; 0 = 1 */
+    const char *standard; /* default */
+    const char *zero;     /* word that stands for 0, or for a mapping switched off */
+    const struct word *words;
+    const struct schema *sub;
+    const struct field *item;
+    const char *help;
+};
+
+struct schema {
+    const char *what; /* "a listener" */
+    const struct field *fields;
+    uint16_t count;
+    uint16_t size;         /* of the record; 0 = shares the surrounding one */
+    uint16_t name_offset;  /* V_NAMED: where the record keeps its name */
+    const char *shorthand; /* a scalar in its place is the value of this key; NULL = none */
+};
+
+struct list {
+    void *items;
+    uint32_t count;
+};
+
+struct endpoint {
+    struct slice text; /* as written */
+    struct slice host; /* IPv6 in brackets */
+    struct addr addr;  /* family 0: host is a name */
+    uint16_t port;     /* 0: none written (V_HOSTPORT) */
+    uint8_t transport;
+};
+
+/* What the schema fills; judge turns it into the snapshot. Each record begins with the node that it
+ * came from. */
+struct draft_listener {
+    const struct node *node;
+    struct slice name;
+    struct endpoint bind, advertise;
+    uint8_t side;
+};
+struct draft_target {
+    const struct node *node;
+    struct endpoint uri;
+    struct slice zone;
+    uint16_t weight;
+    bool tcp;
+};
+struct draft_pool {
+    const struct node *node;
+    struct pool_opts opts;
+    struct list targets;
+    struct list on;
+};
+struct draft_route {
+    const struct node *node;
+    uint8_t from;
+    struct slice method, to;
+};
+struct draft {
+    const struct node *node;
+    struct config c;
+    struct list listeners, trusted, pools, routes;
+    struct slice tokens;
+};
+
+extern const struct schema schema_root;
+
+/* "2s", "1500ms": the largest unit without a fraction. */
+void text_put_duration(struct text *t, dur_ns ns);
+
+/* ---- passes ---------------------------------------------------------------------------------- */
+
+/* Reads one scalar into `at`. Reports and returns false when it is not what the field wants. */
+bool value_read(struct report *r, const struct field *f, const struct node *n, void *at);
+
+/* Fills a record from a mapping: every field of the schema, from the file or from its default. */
+void schema_read(struct report *r, const struct schema *s, const struct node *n, void *record);
+
+/* How the outside world is met. The fuzzer meets none of it. */
+struct world {
+    bool closed; /* no name is resolved, no file is read */
+};
+
+/* Fills d->c from the rest of the draft, or reports. */
+void judge(struct report *r, struct draft *d, const struct config *previous,
+           const uint8_t random_key[32], const struct world *world);
+
+/* Reads the file of secrets, one a line. */
+void secrets_read(struct report *r, struct slice path, struct place at, struct token_keys *keys);
+
+struct config *config_parse_in(struct slice text, const char *name, const struct config *previous,
+                               const uint8_t random_key[32], FILE *errors,
+                               const struct world *world);
+
+/* All of a regular file, at most `max` bytes. Returns 0; -1 with errno; -2 it is not a regular
+ * file; -3 it is too large. `ret_mode` is its mode. */
+int file_read(struct mem *m, const char *path, size_t max, struct slice *ret_text,
+              unsigned *ret_mode);
+
+#endif

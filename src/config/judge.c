@@ -1,0 +1,556 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Draft -> snapshot: what no single value can tell. Names that must exist, values that must agree,
+ * addresses that must be reachable, identities that must survive a reload. */
+#include "config/config_int.h"
+
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct judgement {
+    struct report *report;
+    struct draft *draft;
+    const struct config *previous;
+    const struct world *world;
+};
+
+static struct draft_listener *listeners_of(const struct draft *d)
+{
+    return (struct draft_listener *)d->listeners.items;
+}
+static struct draft_pool *pools_of(const struct draft *d)
+{
+    return (struct draft_pool *)d->pools.items;
+}
+static struct draft_target *targets_of(const struct draft_pool *p)
+{
+    return (struct draft_target *)p->targets.items;
+}
+static struct draft_route *routes_of(const struct draft *d)
+{
+    return (struct draft_route *)d->routes.items;
+}
+
+static const char *show(const struct judgement *j, struct slice s)
+{
+    return report_show(j->report, s);
+}
+
+static struct slice addr_text(const struct judgement *j, const struct addr *a, bool with_port)
+{
+    char room[ADDR_TEXT_MAX];
+    struct text t = text_into(room, sizeof room);
+    if (with_port)
+        addr_put(&t, a);
+    else
+        addr_put_host(&t, a);
+    return mem_copy(j->report->mem, text_slice(&t));
+}
+
+/* 0.0.0.0 or [::]: every address of the machine. */
+static bool is_wildcard(const struct addr *a)
+{
+    static const uint8_t zero[16];
+    return memcmp(a->ip, zero, sizeof zero) == 0;
+}
+
+/* ---- listeners ------------------------------------------------------------------------------- */
+
+static void check_bind(struct judgement *j, const struct draft_listener *l)
+{
+    struct place at = node_place(l->node, "bind");
+    const struct addr *a = &l->bind.addr;
+    if (is_wildcard(a)) {
+        if (l->advertise.text.p == NULL && node_get(l->node, "advertise") == NULL)
+            report_at(j->report, at,
+                      "`%s` is every address of this machine, and others need one of them to "
+                      "answer to; add advertise: \"HOST:%u\", or bind one address",
+                      show(j, l->bind.text), l->bind.port);
+    } else if (!addr_is_unicast(a)) {
+        report_at(j->report, at, "`%s` is no address of a machine; write one that is",
+                  show(j, l->bind.text));
+    }
+}
+
+static void check_listener_twins(struct judgement *j, uint32_t index)
+{
+    const struct draft_listener *all = listeners_of(j->draft), *l = &all[index];
+    for (uint32_t i = 0; i < index; i++) {
+        const struct draft_listener *other = &all[i];
+        if (l->name.n > 0 && slice_equal(l->name, other->name))
+            report_at(j->report, node_place(l->node, "name"),
+                      "a listener on line %u has the name `%s` already; write another",
+                      node_place(other->node, "name").line, show(j, l->name));
+        if (l->bind.text.p != NULL && other->bind.text.p != NULL &&
+            l->bind.transport == other->bind.transport &&
+            addr_equal(&l->bind.addr, &other->bind.addr)) {
+            report_at(j->report, node_place(l->node, "bind"),
+                      "`%s` is bound by the listener on line %u already; take one of them out",
+                      show(j, l->bind.text), node_place(other->node, "bind").line);
+            return;
+        }
+    }
+}
+
+/* The id that a listener had before; LISTENERS_MAX when it is new. */
+static unsigned previous_id(const struct judgement *j, struct slice uri)
+{
+    for (unsigned id = 0; j->previous != NULL && id < LISTENERS_MAX; id++) {
+        const struct edge_listener *l = &j->previous->engine.edge.listener[id];
+        if (l->used && slice_equal(l->uri, uri))
+            return id;
+    }
+    return LISTENERS_MAX;
+}
+
+/* A new listener gets an id that none had before the reload, if there is one: what still travels
+ * with the id of a listener that went must not be taken for the new one's. */
+static unsigned fresh_id(const struct judgement *j)
+{
+    const struct edge_listener *now = j->draft->c.engine.edge.listener;
+    unsigned reused = LISTENERS_MAX;
+    for (unsigned id = 0; id < LISTENERS_MAX; id++) {
+        if (now[id].used)
+            continue;
+        if (j->previous == NULL || !j->previous->engine.edge.listener[id].used)
+            return id;
+        if (reused == LISTENERS_MAX)
+            reused = id;
+    }
+    return reused;
+}
+
+static void place_listener(struct judgement *j, const struct draft_listener *l, unsigned id)
+{
+    bool advertised = l->advertise.text.p != NULL;
+    j->draft->c.engine.edge.listener[id] = (struct edge_listener){
+        .used = true,
+        .name = l->name.n > 0 ? l->name : l->bind.text,
+        .uri = l->bind.text,
+        .bind = l->bind.addr,
+        .transport = l->bind.transport,
+        .side = l->side,
+        .host = advertised ? l->advertise.host : addr_text(j, &l->bind.addr, false),
+        .port = advertised && l->advertise.port != 0 ? l->advertise.port : l->bind.port,
+    };
+}
+
+static void judge_listeners(struct judgement *j)
+{
+    const struct draft_listener *all = listeners_of(j->draft);
+    uint32_t count = j->draft->listeners.count;
+    for (uint32_t i = 0; i < count; i++) {
+        check_listener_twins(j, i);
+        if (all[i].bind.text.p == NULL)
+            continue;
+        check_bind(j, &all[i]);
+        unsigned id = previous_id(j, all[i].bind.text);
+        if (id < LISTENERS_MAX)
+            place_listener(j, &all[i], id);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        if (all[i].bind.text.p != NULL && previous_id(j, all[i].bind.text) == LISTENERS_MAX)
+            place_listener(j, &all[i], fresh_id(j));
+}
+
+/* ---- pools and targets ----------------------------------------------------------------------- */
+
+static void resolve(struct judgement *j, const struct draft_target *t, struct endpoint *e)
+{
+    struct place at = node_place(t->node, "uri");
+    const char *host = mem_copy(j->report->mem, e->host).p;
+    if (j->world->closed) {
+        report_at(j->report, at, "`%s` is a name, and none is resolved here; write an address",
+                  show(j, e->host));
+        return;
+    }
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *found = NULL;
+    int error = getaddrinfo(host, NULL, &hints, &found);
+    const struct addrinfo *best = NULL;
+    for (const struct addrinfo *a = found; error == 0 && a != NULL; a = a->ai_next)
+        if (a->ai_family == AF_INET || (a->ai_family == AF_INET6 && best == NULL)) {
+            best = a;
+            if (a->ai_family == AF_INET)
+                break;
+        }
+    if (best == NULL) {
+        report_at(j->report, at,
+                  "`%s` cannot be resolved: %s; correct the name, or write an address",
+                  show(j, e->host), error != 0 ? gai_strerror(error) : "it has no address");
+    } else if (best->ai_family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)best->ai_addr;
+        e->addr = (struct addr){.family = 4, .port = e->port};
+        memcpy(e->addr.ip, &in->sin_addr, 4);
+    } else {
+        const struct sockaddr_in6 *in = (const struct sockaddr_in6 *)(const void *)best->ai_addr;
+        uint8_t ip[16];
+        memcpy(ip, &in->sin6_addr, sizeof ip);
+        e->addr = addr_from_ip6(ip, in->sin6_scope_id, e->port);
+    }
+    if (found != NULL)
+        freeaddrinfo(found);
+}
+
+/* A datagram needs a socket of its own family to leave by; a connection at least somebody to be in
+ * its Via. */
+static void check_reachable(struct judgement *j, const struct draft_target *t)
+{
+    const struct draft_listener *all = listeners_of(j->draft);
+    const struct endpoint *e = &t->uri;
+    for (uint32_t i = 0; i < j->draft->listeners.count; i++) {
+        const struct endpoint *b = &all[i].bind;
+        if (b->text.p == NULL) /* it has an error of its own */
+            return;
+        if (b->addr.family == e->addr.family &&
+            (b->transport == e->transport || b->transport == TP_UDP))
+            return;
+    }
+    if (j->draft->listeners.count == 0)
+        return;
+    const char *tp = e->transport == TP_UDP ? "udp" : "tcp";
+    report_at(j->report, node_place(t->node, "uri"),
+              "no listener can send to `%s`; add one for %s over IPv%u, such as %s://%s",
+              show(j, e->text), tp, e->addr.family, tp,
+              e->addr.family == 6 ? "[2001:db8::5]:5060" : "10.0.0.5:5060");
+}
+
+static void check_target(struct judgement *j, const struct draft_pool *pool, uint32_t index)
+{
+    const struct draft_target *all = targets_of(pool), *t = &all[index];
+    const struct endpoint *e = &t->uri;
+    struct place at = node_place(t->node, "uri");
+    if (!addr_is_unicast(&e->addr)) {
+        report_at(j->report, at, "nobody can be reached at `%s`; write the address of a server",
+                  show(j, e->text));
+        return;
+    }
+    for (uint32_t i = 0; i < index; i++) {
+        const struct endpoint *other = &all[i].uri;
+        if (other->addr.family != 0 && other->transport == e->transport &&
+            addr_equal(&other->addr, &e->addr)) {
+            report_at(j->report, at,
+                      "`%s` is in this pool already, on line %u; take one out, or "
+                      "give it a weight",
+                      show(j, e->text), node_place(all[i].node, "uri").line);
+            return;
+        }
+    }
+    const struct draft_listener *l = listeners_of(j->draft);
+    for (uint32_t i = 0; i < j->draft->listeners.count; i++)
+        if (l[i].bind.text.p != NULL && l[i].bind.transport == e->transport &&
+            addr_equal(&l[i].bind.addr, &e->addr)) {
+            report_at(j->report, at,
+                      "`%s` is our own listener of line %u: requests would run in a "
+                      "circle; write the address of a server",
+                      show(j, e->text), node_place(l[i].node, "bind").line);
+            return;
+        }
+    check_reachable(j, t);
+}
+
+/* `small` must not be longer than `large`. 0 = reported by an earlier pass. */
+static void check_order(struct judgement *j, const struct node *section, const char *small_key,
+                        dur_ns small, const char *large_key, dur_ns large)
+{
+    if (small <= large || large == 0)
+        return;
+    char room[32];
+    struct text t = text_into(room, sizeof room);
+    text_put_duration(&t, large);
+    const struct node *n = node_get(section, small_key);
+    struct place at = n != NULL ? n->at : node_place(section, large_key);
+    report_at(j->report, at, "`%s` is longer than `%s`; write at most %.*s, or a longer `%s`",
+              small_key, large_key, SLICE_ARG(text_slice(&t)), large_key);
+}
+
+/* The section's node, or the record's when the section is not in the file. */
+static const struct node *section_of(const struct node *record, const char *key)
+{
+    const struct node *n = node_get(record, key);
+    return n != NULL && n->kind == NODE_MAP ? n : record;
+}
+
+static void judge_pool(struct judgement *j, struct draft_pool *p)
+{
+    struct pool_opts *o = &p->opts;
+    const struct node *health = section_of(p->node, "health");
+    const struct node *failover = section_of(p->node, "failover");
+    const struct node *outlier = section_of(p->node, "outlier");
+    if (o->health.on)
+        check_order(j, health, "timeout", o->health.timeout, "every", o->health.every);
+    check_order(j, failover, "try", o->failover.try_timeout, "within", o->failover.within);
+    if (o->outlier.eject_after != 0)
+        check_order(j, outlier, "eject_base", o->outlier.eject_base, "eject_max",
+                    o->outlier.eject_max);
+    if (p->on.count > 0)
+        memcpy(o->failover.on, p->on.items, sizeof(uint16_t) * p->on.count);
+    o->failover.on_count = (uint8_t)p->on.count;
+
+    struct pool_target_opts *out =
+        MEM_ARRAY(j->report->mem, struct pool_target_opts, p->targets.count);
+    if (out == NULL)
+        return;
+    o->targets = out;
+    o->target_count = (uint16_t)p->targets.count;
+    for (uint32_t i = 0; i < p->targets.count; i++) {
+        struct draft_target *t = &targets_of(p)[i];
+        if (t->uri.text.p == NULL)
+            continue;
+        if (t->uri.addr.family == 0)
+            resolve(j, t, &t->uri);
+        if (t->uri.addr.family != 0)
+            check_target(j, p, i);
+        out[i] = (struct pool_target_opts){
+            .uri = t->uri.text,
+            .addr = t->uri.addr,
+            .transport = t->uri.transport,
+            .weight = t->weight,
+            .has_tcp = t->uri.transport == TP_UDP && t->tcp,
+            .zone = t->zone,
+        };
+    }
+}
+
+static void judge_pools(struct judgement *j)
+{
+    struct draft *d = j->draft;
+    const struct edge_limits *limits = &d->c.engine.limits;
+    struct pool_opts *out = MEM_ARRAY(j->report->mem, struct pool_opts, d->pools.count);
+    if (out == NULL)
+        return;
+    uint32_t targets = 0;
+    for (uint32_t i = 0; i < d->pools.count; i++) {
+        judge_pool(j, &pools_of(d)[i]);
+        out[i] = pools_of(d)[i].opts;
+        targets += out[i].target_count;
+    }
+    d->c.engine.edge.pools = out;
+    d->c.engine.edge.pool_count = (uint16_t)d->pools.count;
+    if (limits->pools != 0 && d->pools.count > limits->pools)
+        report_at(j->report, node_place(d->node, "pools"),
+                  "%u pools are more than limits.pools; write a limit of at least that",
+                  d->pools.count);
+    if (limits->targets != 0 && targets > limits->targets)
+        report_at(j->report, node_place(d->node, "pools"),
+                  "%u targets are more than limits.targets; write a limit of at least that",
+                  targets);
+}
+
+/* ---- routes ---------------------------------------------------------------------------------- */
+
+static bool is_role(struct slice name)
+{
+    return slice_equal(name, SLICE("registrar")) || slice_equal(name, SLICE("border"));
+}
+
+/* Index of the pool that the route names; -1 is reported. */
+static int find_pool(struct judgement *j, const struct draft_route *route)
+{
+    const struct draft_pool *pools = pools_of(j->draft);
+    struct guess g = guess_begin(route->to);
+    char room[256];
+    struct text all = text_into(room, sizeof room);
+    for (uint32_t i = 0; i < j->draft->pools.count; i++) {
+        if (slice_equal(pools[i].opts.name, route->to))
+            return (int)i;
+        guess_try(&g, pools[i].opts.name);
+        text_put(&all, i == 0 ? SLICE("") : SLICE(", "));
+        text_put(&all, pools[i].opts.name);
+    }
+    struct place at = node_place(route->node, "to");
+    if (j->draft->pools.count == 0)
+        return -1;
+    const char *role = is_role(route->to) ? ", and roles are not in this version" : "";
+    if (guess_found(&g))
+        report_at(j->report, at, "no pool is called `%s`%s; did you mean `%.*s`?",
+                  show(j, route->to), role, SLICE_ARG(g.best));
+    else if (text_fits(&all))
+        report_at(j->report, at, "no pool is called `%s`%s; there are: %.*s", show(j, route->to),
+                  role, SLICE_ARG(text_slice(&all)));
+    else
+        report_at(j->report, at, "no pool is called `%s`%s; write the name of one of the %u pools",
+                  show(j, route->to), role, j->draft->pools.count);
+    return -1;
+}
+
+/* Does the earlier rule take everything that the later one could? */
+static bool covers(const struct draft_route *earlier, const struct draft_route *later)
+{
+    return (earlier->from == RULE_ANY || earlier->from == later->from) &&
+           (earlier->method.n == 0 || slice_equal(earlier->method, later->method));
+}
+
+static bool has_side(const struct judgement *j, uint8_t side)
+{
+    const struct draft *d = j->draft;
+    if (side == SIDE_INSIDE && d->trusted.count > 0)
+        return true;
+    for (uint32_t i = 0; i < d->listeners.count; i++)
+        if (listeners_of(d)[i].side == side)
+            return true;
+    return d->listeners.count == 0;
+}
+
+static void check_route(struct judgement *j, uint32_t index)
+{
+    const struct draft_route *all = routes_of(j->draft), *route = &all[index];
+    struct place at = node_place(route->node, "from");
+    if (route->from == SIDE_INSIDE && !has_side(j, SIDE_INSIDE))
+        report_at(j->report, at,
+                  "no request comes from inside: no listener has side: inside, and `trusted` is "
+                  "empty; add one of the two, or write from: outside");
+    if (route->from == SIDE_OUTSIDE && !has_side(j, SIDE_OUTSIDE))
+        report_at(j->report, at,
+                  "no request comes from outside: every listener has side: inside; "
+                  "add one with side: outside, or write from: inside");
+    for (uint32_t i = 0; i < index; i++) {
+        if (!covers(&all[i], route))
+            continue;
+        report_at(j->report, route->node->at,
+                  "this route is never reached: the one on line %u takes all that it could; put "
+                  "this one first, or take it out",
+                  all[i].node->at.line);
+        return;
+    }
+}
+
+static void judge_routes(struct judgement *j)
+{
+    struct draft *d = j->draft;
+    struct edge_rule *out = MEM_ARRAY(j->report->mem, struct edge_rule, d->routes.count);
+    if (out == NULL)
+        return;
+    for (uint32_t i = 0; i < d->routes.count; i++) {
+        const struct draft_route *route = &routes_of(d)[i];
+        if (route->to.p == NULL)
+            continue;
+        check_route(j, i);
+        int pool = find_pool(j, route);
+        out[i] = (struct edge_rule){
+            .from = route->from,
+            .method = route->method,
+            .pool = (uint16_t)(pool < 0 ? 0 : pool),
+        };
+    }
+    d->c.engine.edge.rules = out;
+    d->c.engine.edge.rule_count = (uint16_t)d->routes.count;
+}
+
+/* ---- the rest -------------------------------------------------------------------------------- */
+
+static void judge_tokens(struct judgement *j, const uint8_t random_key[32])
+{
+    struct config *c = &j->draft->c;
+    if (j->draft->tokens.p != NULL) {
+        struct place at = node_place(node_get(j->draft->node, "secrets"), "tokens");
+        if (j->world->closed)
+            report_at(j->report, at, "no file is read here; leave `secrets` out");
+        else
+            secrets_read(j->report, j->draft->tokens, at, &c->engine.edge.keys);
+        return;
+    }
+    c->tokens_are_random = true;
+    if (j->previous != NULL && j->previous->tokens_are_random) {
+        c->engine.edge.keys = j->previous->engine.edge.keys;
+        return;
+    }
+    c->engine.edge.keys.count = 1;
+    MUST(token_key_init(&c->engine.edge.keys.key[0], slice_of(random_key, 32)) == 0);
+}
+
+static uint32_t usable_processors(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0)
+        return 1;
+    int count = CPU_COUNT(&set);
+    return count < 1 ? 1 : count > WORKERS_MAX ? WORKERS_MAX : (uint32_t)count;
+}
+
+static void derive(struct judgement *j)
+{
+    struct config *c = &j->draft->c;
+    if (c->workers == 0)
+        c->workers = usable_processors();
+    c->engine.edge.log_transactions = c->log.on;
+
+    struct edge_limits *l = &c->engine.limits;
+    static const struct {
+        uint32_t share, least;
+    } blocks[BLOCK_CLASSES] = {{1, 16}, {2, 16}, {16, 16}, {512, 8}};
+    for (unsigned i = 0; i < BLOCK_CLASSES; i++) {
+        uint32_t count = l->transactions / blocks[i].share;
+        if (l->blocks[i] == 0)
+            l->blocks[i] = count < blocks[i].least ? blocks[i].least : count;
+    }
+    if (c->control.p == NULL) {
+        char room[SOCKET_PATH_BYTES_MAX];
+        struct text t = text_into(room, sizeof room);
+        bool root = geteuid() == 0;
+        text_put(&t, root ? SLICE("/run/weir/") : SLICE("/tmp/weir-"));
+        text_put(&t, c->engine.edge.node_name);
+        TEXT_LIT(&t, ".sock");
+        c->control = mem_copy(j->report->mem, text_slice(&t));
+    }
+    c->engine.edge.trusted = (const struct prefix *)j->draft->trusted.items;
+    c->engine.edge.trusted_count = (uint16_t)j->draft->trusted.count;
+}
+
+/* ---- what only a restart can change ---------------------------------------------------------- */
+
+static void check_same(struct judgement *j, const char *section, const char *key, uint64_t now,
+                       uint64_t before)
+{
+    if (now == before)
+        return;
+    const struct node *map = section_of(j->draft->node, section);
+    report_at(j->report, node_place(map, key),
+              "%s.%s cannot change while it runs; write %llu as before, or restart", section, key,
+              (unsigned long long)before);
+}
+
+static void check_restart(struct judgement *j)
+{
+    const struct config *now = &j->draft->c, *before = j->previous;
+    const struct edge_limits *a = &now->engine.limits, *b = &before->engine.limits;
+    static const char *const blocks[BLOCK_CLASSES] = {"small", "medium", "large", "huge"};
+    check_same(j, "node", "id", now->engine.edge.node_id, before->engine.edge.node_id);
+    check_same(j, "node", "workers", now->workers, before->workers);
+    check_same(j, "limits", "transactions", a->transactions, b->transactions);
+    check_same(j, "limits", "flows", a->flows, b->flows);
+    check_same(j, "limits", "target_flows", a->target_flows, b->target_flows);
+    check_same(j, "limits", "targets", a->targets, b->targets);
+    check_same(j, "limits", "pools", a->pools, b->pools);
+    const struct node *limits = section_of(j->draft->node, "limits");
+    const struct node *messages = section_of(limits, "messages");
+    for (unsigned i = 0; i < BLOCK_CLASSES; i++)
+        if (a->blocks[i] != b->blocks[i] && a->transactions == b->transactions)
+            report_at(j->report, node_place(messages, blocks[i]),
+                      "limits.messages.%s cannot change while it runs; write %u as before, or "
+                      "restart",
+                      blocks[i], b->blocks[i]);
+    if (!slice_equal(now->control, before->control))
+        report_at(j->report, node_place(j->draft->node, "control"),
+                  "control cannot change while it runs; write `%s` as before, or restart",
+                  show(j, before->control));
+}
+
+void judge(struct report *r, struct draft *d, const struct config *previous,
+           const uint8_t random_key[32], const struct world *world)
+{
+    struct judgement j = {r, d, previous, world};
+    const struct node *timers = section_of(d->node, "timers");
+    uint32_t found_before = r->count;
+    derive(&j);
+    judge_listeners(&j);
+    judge_pools(&j);
+    judge_routes(&j);
+    judge_tokens(&j, random_key);
+    check_order(&j, timers, "t1", d->c.engine.edge.timers.t1, "t2", d->c.engine.edge.timers.t2);
+    /* A value that could not be read would only seem to have changed. */
+    if (previous != NULL && found_before == 0)
+        check_restart(&j);
+}
