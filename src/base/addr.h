@@ -38,7 +38,8 @@ struct addr addr_from_ip6(const uint8_t ip[16], uint32_t scope, uint16_t port);
 
 /* Parses a numeric host: IPv4, IPv6, or [IPv6]. Strict: four decimal parts without leading
  * zeros; RFC 4291 text for IPv6 (one "::", embedded IPv4 allowed; the three-colon form of
- * RFC 5118 4.10 is tolerated: "2001:db8:::192.0.2.1" reads as "::"). A scope id is refused. `port` is stored as is.
+ * RFC 5118 4.10 is tolerated: "2001:db8:::192.0.2.1" reads as "::"). A scope id is
+ * refused. `port` is stored as is.
  * Returns 0, or -1 when `host` is not numeric. */
 MUST_USE int addr_parse_host(struct slice host, uint16_t port, struct addr *ret_addr);
 

@@ -29,7 +29,8 @@ static inline void *arena_take(struct arena *a, size_t n, size_t align)
 }
 
 #define ARENA_NEW(a, type)        ((type *)arena_take((a), sizeof(type), _Alignof(type)))
-#define ARENA_ARRAY(a, type, cnt) ((type *)arena_take((a), sizeof(type) * (size_t)(cnt), _Alignof(type)))
+#define ARENA_ARRAY(a, type, cnt) \
+    ((type *)arena_take((a), sizeof(type) * (size_t)(cnt), _Alignof(type)))
 
 static inline void arena_reset(struct arena *a)
 {

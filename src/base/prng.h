@@ -2,7 +2,8 @@
  *
  * Two kinds of randomness, never mixed up:
  *   rng   unpredictable bytes, handed in by the driver: branches, tags, hash seeds, keys.
- *   prng  fast and seeded (xoshiro256**): jitter and balancing picks. A guess of it gains nothing. */
+ *   prng  fast and seeded (xoshiro256**): jitter and balancing picks. Guessing it gains
+ *         nothing. */
 #ifndef WEIR_BASE_PRNG_H
 #define WEIR_BASE_PRNG_H
 

@@ -5,7 +5,7 @@
  *
  *      ┌──────────────────────────────────────────┐   head: next byte to read  (consumer writes)
  *      │  len | record … pad to 8 | len | record  │   tail: next byte to write (producer writes)
- *      └──────────────────────────────────────────┘   a record never wraps: a filler closes the end */
+ *      └──────────────────────────────────────────┘   a record never wraps: a filler ends it */
 #ifndef WEIR_BASE_RING_H
 #define WEIR_BASE_RING_H
 
