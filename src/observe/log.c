@@ -83,8 +83,32 @@ _Static_assert(STRINGS_BYTES_MAX + REST_BYTES_MAX <= LOG_LINE_BYTES_MAX, "a line
 struct line {
     char *p;
     const struct key *keys;
+    const char *text; /* the next string of the record: they are written in the order of packing */
     bool json;
 };
+
+/* A word of ours, copied whole like a key. */
+enum { WORD_BYTES = 16 };
+struct word {
+    char text[WORD_BYTES - 1];
+    uint8_t n;
+};
+#define WORD(lit)                                                                                  \
+    {                                                                                              \
+        lit, sizeof(lit) - 1                                                                       \
+    }
+
+/* In the order of enum sip_method, which this room cannot see. */
+static const struct word methods[] = {
+    WORD(""),          WORD("INVITE"),   WORD("ACK"),   WORD("BYE"),     WORD("CANCEL"),
+    WORD("OPTIONS"),   WORD("REGISTER"), WORD("PRACK"), WORD("UPDATE"),  WORD("INFO"),
+    WORD("SUBSCRIBE"), WORD("NOTIFY"),   WORD("REFER"), WORD("MESSAGE"), WORD("PUBLISH"),
+};
+
+static const struct word transports[TP__COUNT] = {WORD("udp"), WORD("tcp"), WORD("tls"), WORD("ws"),
+                                                  WORD("wss")};
+static const struct word sides[] = {WORD("outside"), WORD("inside")};
+static const struct word booleans[] = {WORD("false"), WORD("true")};
 
 static const char digits[] = "0001020304050607080910111213141516171819"
                              "2021222324252627282930313233343536373839"
@@ -94,37 +118,84 @@ static const char digits[] = "0001020304050607080910111213141516171819"
 
 /* ---- strings --------------------------------------------------------------------------------- */
 
-/* Is any of the eight bytes outside 0x20..0x7e, or `"`, or `\`; or, when `bare`, a blank or '='?
- * Each test leaves the top bit of a byte that hits; borrows only run upwards from a hit, so the
- * answer to "any?" is exact. */
-static inline bool word_is_special(uint64_t w, bool bare)
+/* Sixteen bytes at a time, in the compiler's own vectors: signed, so that what is above ASCII lies
+ * below the blank. */
+typedef signed char chunk __attribute__((vector_size(16)));
+
+/* `bare` is a constant at each call: two loops are made of one. */
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
+/* Is any byte outside 0x20..0x7e, or `"`, or `\`; or, when `bare`, a blank or '='? */
+static ALWAYS_INLINE bool chunk_is_special(chunk c, bool bare)
 {
-    const uint64_t ones = 0x0101010101010101ULL;
-    uint64_t hit = w | (w + ones) | (w - ones * (bare ? 0x21 : 0x20)) | ((w ^ ones * '"') - ones) |
-                   ((w ^ ones * '\\') - ones);
+    chunk hit = (c < (signed char)(bare ? 0x21 : 0x20)) | (c == 0x7f) | (c == '"') | (c == '\\');
     if (bare)
-        hit |= (w ^ ones * '=') - ones;
-    return (hit & ones * 0x80) != 0;
+        hit |= c == '=';
+    uint64_t half[2];
+    memcpy(half, &hit, sizeof half);
+    return (half[0] | half[1]) != 0;
 }
 
-static inline bool byte_is_special(unsigned char c, bool bare)
+static ALWAYS_INLINE bool byte_is_special(char c, bool bare)
 {
-    return c < (bare ? 0x21 : 0x20) || c >= 0x7f || c == '"' || c == '\\' || (bare && c == '=');
+    return (signed char)c < (bare ? 0x21 : 0x20) || c == 0x7f || c == '"' || c == '\\' ||
+           (bare && c == '=');
+}
+
+/* Copies a string shorter than a chunk if none of its bytes is special. Two words that overlap
+ * make one chunk: a byte that is looked at twice is no worse for it. */
+static ALWAYS_INLINE bool copy_short(char *dst, struct slice s, bool bare)
+{
+    uint64_t word[2];
+    uint32_t half[4];
+    chunk c;
+    if (s.n >= sizeof word[0]) {
+        memcpy(&word[0], s.p, sizeof word[0]);
+        memcpy(&word[1], s.p + s.n - sizeof word[1], sizeof word[1]);
+        memcpy(&c, word, sizeof c);
+        memcpy(dst, &word[0], sizeof word[0]);
+        memcpy(dst + s.n - sizeof word[1], &word[1], sizeof word[1]);
+        return !chunk_is_special(c, bare);
+    }
+    if (s.n >= sizeof half[0]) {
+        memcpy(&half[0], s.p, sizeof half[0]);
+        memcpy(&half[1], s.p + s.n - sizeof half[1], sizeof half[1]);
+        memcpy(&half[2], half, 2 * sizeof half[0]);
+        memcpy(&c, half, sizeof c);
+        memcpy(dst, &half[0], sizeof half[0]);
+        memcpy(dst + s.n - sizeof half[1], &half[1], sizeof half[1]);
+        return !chunk_is_special(c, bare);
+    }
+    for (size_t i = 0; i < s.n; i++) {
+        if (byte_is_special(s.p[i], bare))
+            return false;
+        dst[i] = s.p[i];
+    }
+    return true;
 }
 
 /* Copies the longest beginning of `s` that needs no escape. Returns its length. */
-static inline size_t copy_plain(char *dst, struct slice s, bool bare)
+static ALWAYS_INLINE size_t copy_plain(char *dst, struct slice s, bool bare)
 {
     size_t i = 0;
-    uint64_t w;
-    while (s.n - i >= sizeof w) {
-        memcpy(&w, s.p + i, sizeof w);
-        if (word_is_special(w, bare))
-            break;
-        memcpy(dst + i, &w, sizeof w);
-        i += sizeof w;
+    chunk c;
+    if (s.n < sizeof c) {
+        if (LIKELY(copy_short(dst, s, bare)))
+            return s.n;
+    } else {
+        for (;;) {
+            memcpy(&c, s.p + i, sizeof c);
+            if (UNLIKELY(chunk_is_special(c, bare)))
+                break;
+            memcpy(dst + i, &c, sizeof c);
+            i += sizeof c;
+            if (i == s.n)
+                return i;
+            if (s.n - i < sizeof c)
+                i = s.n - sizeof c; /* the last chunk overlaps the one before */
+        }
     }
-    for (; i < s.n && !byte_is_special((unsigned char)s.p[i], bare); i++)
+    for (; i < s.n && !byte_is_special(s.p[i], bare); i++)
         dst[i] = s.p[i];
     return i;
 }
@@ -188,18 +259,15 @@ static char *put_escape(char *p, struct slice *s)
     return p;
 }
 
-/* The rest of a string inside quotes, and the closing one. */
-static char *put_quoted(char *p, struct slice s)
+/* What is left of a string inside quotes, from its first special byte on. */
+static char *put_escaped(char *p, struct slice s)
 {
-    for (;;) {
+    while (s.n > 0) {
+        p = put_escape(p, &s);
         size_t n = copy_plain(p, s, false);
         p += n;
         s = slice_drop(s, n);
-        if (s.n == 0)
-            break;
-        p = put_escape(p, &s);
     }
-    *p++ = '"';
     return p;
 }
 
@@ -212,6 +280,17 @@ static inline void put_key(struct line *l, enum field f)
     l->p += k->n;
 }
 
+static char *put_quoted(char *p, struct slice s)
+{
+    *p++ = '"';
+    size_t n = copy_plain(p, s, false);
+    p += n;
+    if (UNLIKELY(n < s.n))
+        p = put_escaped(p, slice_drop(s, n));
+    *p = '"';
+    return p + 1;
+}
+
 /* Bytes of anybody. Nothing when empty. */
 static void put_string(struct line *l, enum field f, struct slice s)
 {
@@ -219,61 +298,90 @@ static void put_string(struct line *l, enum field f, struct slice s)
         return;
     s = slice_take(s, LOG_TEXT_BYTES_MAX);
     put_key(l, f);
-    char *p = l->p;
-    if (!l->json) {
-        size_t n = copy_plain(p, s, true);
-        if (n == s.n) {
-            l->p = p + n;
-            return;
-        }
-    }
-    *p++ = '"';
-    l->p = put_quoted(p, s);
+    size_t n = l->json ? 0 : copy_plain(l->p, s, true);
+    l->p = n == s.n ? l->p + n : put_quoted(l->p, s);
 }
 
-/* A word of ours, of letters. */
-static void put_word(struct line *l, enum field f, struct slice s)
+/* The record's next string. */
+static void put_text(struct line *l, enum field f, size_t n)
+{
+    struct slice s = slice_of(l->text, n);
+    l->text += n;
+    put_string(l, f, s);
+}
+
+static inline char *put_bare_word(char *p, const struct word *w)
+{
+    memcpy(p, w->text, sizeof w->text);
+    return p + w->n;
+}
+
+static void put_word(struct line *l, enum field f, const struct word *w)
 {
     put_key(l, f);
     *l->p = '"';
-    l->p += l->json;
-    memcpy(l->p, s.p, s.n);
-    l->p += s.n;
+    l->p = put_bare_word(l->p + l->json, w);
     *l->p = '"';
     l->p += l->json;
-}
-
-static void put_number(struct line *l, enum field f, uint32_t v)
-{
-    char reversed[10];
-    unsigned at = sizeof reversed;
-    put_key(l, f);
-    for (; v >= 100; v /= 100) {
-        at -= 2;
-        memcpy(reversed + at, digits + 2 * (v % 100), 2);
-    }
-    if (v >= 10) {
-        at -= 2;
-        memcpy(reversed + at, digits + 2 * v, 2);
-    } else {
-        reversed[--at] = (char)('0' + v);
-    }
-    memcpy(l->p, reversed + at, sizeof reversed - at);
-    l->p += sizeof reversed - at;
 }
 
 static void put_bool(struct line *l, enum field f, bool v)
 {
-    struct slice s = v ? SLICE("true") : SLICE("false");
     put_key(l, f);
-    memcpy(l->p, s.p, s.n);
-    l->p += s.n;
+    l->p = put_bare_word(l->p, &booleans[v]);
+}
+
+static inline char *put_small(char *p, uint32_t v) /* below 100 */
+{
+    if (v < 10) {
+        *p = (char)('0' + v);
+        return p + 1;
+    }
+    memcpy(p, digits + 2 * v, 2);
+    return p + 2;
+}
+
+static char *put_u32(char *p, uint32_t v)
+{
+    if (v < 100)
+        return put_small(p, v);
+    if (v < 10000) {
+        p = put_small(p, v / 100);
+    } else {
+        p = v < 1000000 ? put_small(p, v / 10000) : put_u32(p, v / 10000);
+        memcpy(p, digits + 2 * (v / 100 % 100), 2);
+        p += 2;
+    }
+    memcpy(p, digits + 2 * (v % 100), 2);
+    return p + 2;
+}
+
+static inline void put_number(struct line *l, enum field f, uint32_t v)
+{
+    put_key(l, f);
+    l->p = put_u32(l->p, v);
 }
 
 static void put_time_us(struct line *l, enum field f, uint32_t us)
 {
     if (us != UINT32_MAX)
         put_number(l, f, us);
+}
+
+static char *put_ipv4(char *p, const struct addr *a)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        uint32_t v = a->ip[i];
+        if (v >= 100) {
+            *p++ = v < 200 ? '1' : '2';
+            memcpy(p, digits + 2 * (v < 200 ? v - 100 : v - 200), 2);
+            p += 2;
+        } else {
+            p = put_small(p, v);
+        }
+        *p++ = i < 3 ? '.' : ':';
+    }
+    return put_u32(p, a->port);
 }
 
 static void put_address(struct line *l, enum field f, const struct addr *a)
@@ -283,9 +391,13 @@ static void put_address(struct line *l, enum field f, const struct addr *a)
     put_key(l, f);
     *l->p = '"';
     l->p += l->json;
-    struct text t = text_into(l->p, ADDR_TEXT_MAX);
-    addr_put(&t, a);
-    l->p += text_slice(&t).n;
+    if (LIKELY(a->family == 4)) {
+        l->p = put_ipv4(l->p, a);
+    } else {
+        struct text t = text_into(l->p, ADDR_TEXT_MAX);
+        addr_put(&t, a);
+        l->p += text_slice(&t).n;
+    }
     *l->p = '"';
     l->p += l->json;
 }
@@ -293,13 +405,13 @@ static void put_address(struct line *l, enum field f, const struct addr *a)
 static void put_transport(struct line *l, enum field f, uint8_t tp)
 {
     if (tp < TP__COUNT)
-        put_word(l, f, transport_name((enum transport)tp));
+        put_word(l, f, &transports[tp]);
 }
 
 static void put_side(struct line *l, enum field f, uint8_t side)
 {
     if (side <= 1)
-        put_word(l, f, side == 1 ? SLICE("inside") : SLICE("outside"));
+        put_word(l, f, &sides[side]);
 }
 
 /* ---- time ------------------------------------------------------------------------------------ */
@@ -345,13 +457,6 @@ static char *put_rfc3339(char *p, uint64_t wall_ns)
 
 /* ---- records --------------------------------------------------------------------------------- */
 
-/* In the order of enum sip_method, which this room cannot see. */
-static const struct slice method_names[] = {
-    {"", 0},          {"INVITE", 6},   {"ACK", 3},   {"BYE", 3},     {"CANCEL", 6},
-    {"OPTIONS", 7},   {"REGISTER", 8}, {"PRACK", 5}, {"UPDATE", 6},  {"INFO", 4},
-    {"SUBSCRIBE", 9}, {"NOTIFY", 6},   {"REFER", 5}, {"MESSAGE", 7}, {"PUBLISH", 7},
-};
-
 struct slice log_text_of(const struct log_record *r, enum log_text which)
 {
     size_t off = 0;
@@ -362,10 +467,12 @@ struct slice log_text_of(const struct log_record *r, enum log_text which)
 
 static void put_method(struct line *l, const struct log_record *r)
 {
-    if (r->method > 0 && r->method < sizeof method_names / sizeof method_names[0])
-        put_word(l, F_method, method_names[r->method]);
-    else
-        put_string(l, F_method, log_text_of(r, LOG_METHOD_NAME));
+    if (r->method > 0 && r->method < sizeof methods / sizeof methods[0]) {
+        put_word(l, F_method, &methods[r->method]);
+        l->text += r->len[LOG_METHOD_NAME];
+    } else {
+        put_text(l, F_method, r->len[LOG_METHOD_NAME]);
+    }
 }
 
 static void put_who(struct line *l, const struct log_record *r)
@@ -374,11 +481,11 @@ static void put_who(struct line *l, const struct log_record *r)
         put_number(l, F_status, r->status);
     if (r->end_who != 0)
         put_string(l, F_end, slice_of((char[]){r->end_who, r->end_phase}, 2));
-    put_string(l, F_call_id, log_text_of(r, LOG_CALL_ID));
-    put_string(l, F_cseq, log_text_of(r, LOG_CSEQ));
-    put_string(l, F_ruri, log_text_of(r, LOG_RURI));
-    put_string(l, F_from, log_text_of(r, LOG_FROM));
-    put_string(l, F_to, log_text_of(r, LOG_TO));
+    put_text(l, F_call_id, r->len[LOG_CALL_ID]);
+    put_text(l, F_cseq, r->len[LOG_CSEQ]);
+    put_text(l, F_ruri, r->len[LOG_RURI]);
+    put_text(l, F_from, r->len[LOG_FROM]);
+    put_text(l, F_to, r->len[LOG_TO]);
     put_address(l, F_source, &r->source);
     put_transport(l, F_transport, r->transport_in);
     put_side(l, F_side, r->side_in);
@@ -389,7 +496,7 @@ static void put_where(struct line *l, const struct log_record *r)
     put_address(l, F_dest, &r->dest);
     put_transport(l, F_dest_transport, r->transport_out);
     put_side(l, F_dest_side, r->side_out);
-    put_string(l, F_pool, log_text_of(r, LOG_POOL));
+    put_text(l, F_pool, r->len[LOG_POOL]);
     put_number(l, F_tries, r->tries);
     if (r->target_status != 0)
         put_number(l, F_target_status, r->target_status);
@@ -400,14 +507,14 @@ static void put_where(struct line *l, const struct log_record *r)
     put_number(l, F_resent_out, r->resent_out);
     put_bool(l, F_in_dialog, (r->flags & LOG_IN_DIALOG) != 0);
     put_bool(l, F_via_token, (r->flags & LOG_FROM_TOKEN) != 0);
-    put_string(l, F_reason, log_text_of(r, LOG_REASON));
+    put_text(l, F_reason, r->len[LOG_REASON]);
 }
 
 /* `p` holds LOG_LINE_BYTES_MAX. Returns the bytes of the line. */
 static size_t write_line(char *p, bool json, const struct log_record *r,
                          const struct log_names *names)
 {
-    struct line l = {p, json ? json_keys : logfmt_keys, json};
+    struct line l = {p, json ? json_keys : logfmt_keys, r->text, json};
     struct slice time_key = json ? SLICE("{\"time\":\"") : SLICE("time=");
     memcpy(l.p, time_key.p, time_key.n);
     l.p = put_rfc3339(l.p + time_key.n, r->wall_ns);

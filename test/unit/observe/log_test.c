@@ -459,6 +459,78 @@ static void test_every_pair_of_bytes(void **state)
     }
 }
 
+/* One special byte at each place of each length: the writer looks at 16, 8, 4 and 1 at a time. The
+ * name ends where its memory does. */
+static void test_every_length_and_place(void **state)
+{
+    (void)state;
+    static const char special[] = {' ',  '=',  '"',        '\\',       '\n', 0,
+                                   0x1f, 0x7f, (char)0x80, (char)0xff, 'x'};
+    for (size_t n = 1; n < 52; n++) {
+        char *name = malloc(n);
+        assert_non_null(name);
+        for (size_t at = 0; at < n; at++) {
+            for (size_t k = 0; k < sizeof special; k++) {
+                memset(name, '~', n);
+                name[at] = special[k];
+                write_both(record(),
+                           &(struct log_names){slice_of(name, n), SLICE_NONE, SLICE_NONE});
+                read_both();
+                check_string("node", slice_of(name, n));
+                assert_int_equal(find(&from_logfmt, "node")->quoted, special[k] != 'x');
+            }
+        }
+        free(name);
+    }
+}
+
+static void test_transports_and_sides(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 256; i++) {
+        struct log_record *r = record();
+        r->transport_in = r->side_out = (uint8_t)i;
+        write_both(r, &nameless);
+        read_both();
+        const struct pair *tp = find(&from_json, "transport"),
+                          *side = find(&from_json, "dest_side");
+        assert_int_equal(tp != NULL, i < TP__COUNT);
+        assert_int_equal(side != NULL, i < 2);
+        if (tp != NULL)
+            assert_true(slice_equal(slice_of(tp->value, tp->n), transport_name((enum transport)i)));
+        if (side != NULL)
+            assert_string_equal(side->value, i == 1 ? "inside" : "outside");
+    }
+}
+
+static void test_numbers_and_ipv4(void **state)
+{
+    (void)state;
+    static const uint32_t edges[20] = {1,        9,         10,        99,         100,
+                                       999,      1000,      9999,      10000,      99999,
+                                       100000,   999999,    1000000,   9999999,    10000000,
+                                       99999999, 100000000, 999999999, 1000000000, UINT32_MAX - 1};
+    char want[64];
+    for (unsigned i = 0; i < 65536; i++) {
+        struct log_record *r = record();
+        r->source = (struct addr){.family = 4, .port = (uint16_t)i};
+        for (unsigned k = 0; k < 4; k++)
+            r->source.ip[k] = (uint8_t)(i >> 8 ^ i * (k + 1));
+        r->status = (uint16_t)i;
+        r->final_us = i < 20 ? edges[i] : i * 65521;
+        write_both(r, &nameless);
+        read_both();
+        snprintf(want, sizeof want, "%u.%u.%u.%u:%u", r->source.ip[0], r->source.ip[1],
+                 r->source.ip[2], r->source.ip[3], i);
+        assert_string_equal(find(&from_json, "source")->value, want);
+        snprintf(want, sizeof want, "%u", r->final_us);
+        assert_string_equal(find(&from_json, "final_us")->value, want);
+        snprintf(want, sizeof want, "%u", i);
+        if (i > 0)
+            assert_string_equal(find(&from_json, "status")->value, want);
+    }
+}
+
 /* A byte that is often special. */
 static char odd_byte(struct prng *p)
 {
@@ -584,6 +656,9 @@ int main(void)
         cmocka_unit_test(test_time_agrees_with_the_calendar),
         cmocka_unit_test(test_escapes),
         cmocka_unit_test(test_every_pair_of_bytes),
+        cmocka_unit_test(test_every_length_and_place),
+        cmocka_unit_test(test_transports_and_sides),
+        cmocka_unit_test(test_numbers_and_ipv4),
         cmocka_unit_test(test_any_bytes_in_every_string),
         cmocka_unit_test(test_longest_line_fits),
         cmocka_unit_test(test_too_little_room_changes_nothing),
