@@ -73,4 +73,62 @@ struct edge_limits {
 };
 void edge_limits_default(struct edge_limits *l);
 
+/* ---- one worker's edge ------------------------------------------------------------------------ */
+
+struct edge;
+
+struct edge_birth {
+    uint32_t worker, workers;
+    uint32_t process_generation;
+    struct hash_seed seed;   /* shared by the workers of a process, secret */
+    struct rng rng;
+    uint64_t prng_seed;
+    struct fault *fault;     /* NULL in life */
+};
+
+/* Boot memory, in bytes. */
+size_t edge_memory(const struct edge_limits *l);
+
+/* NULL when the memory is too small or the options do not fit the limits. */
+struct edge *edge_new(struct arena *mem, const struct edge_opts *opts, const struct edge_limits *l,
+                      const struct edge_birth *birth, mono_ns now);
+
+/* Takes new options between events; those before them may be freed afterwards. 0, or -1 when they
+ * do not fit (nothing is changed then). */
+MUST_USE int edge_adopt(struct edge *e, const struct edge_opts *opts, mono_ns now);
+
+/* Begins a step: where actions go, what time it is. Every call below belongs to one step. */
+void edge_step_begin(struct edge *e, mono_ns now, uint64_t wall_ns, struct actions *out);
+
+/* A datagram, a framed message, a framing fault, a ping: `hops` workers have passed it on so far. */
+void edge_on_message(struct edge *e, const struct event *ev, unsigned hops);
+void edge_on_frame_fault(struct edge *e, const struct event *ev);
+void edge_on_ping(struct edge *e, const struct event *ev);
+/* Connections and datagrams that failed. */
+void edge_on_flow_opened(struct edge *e, const struct event *ev);
+void edge_on_flow_closed(struct edge *e, const struct event *ev);
+void edge_on_connect_failed(struct edge *e, const struct event *ev);
+void edge_on_unreachable(struct edge *e, const struct event *ev);
+void edge_on_resolved(struct edge *e, const struct event *ev);
+/* Bytes from another worker for a connection of ours. */
+void edge_on_send(struct edge *e, struct flow_id flow, struct slice bytes);
+/* Everything that is due. */
+void edge_on_timer(struct edge *e);
+mono_ns edge_deadline(const struct edge *e);
+
+void edge_drain(struct edge *e);
+/* "pool uri ready|drain|maint"; 0, or -1 with *ret_why (static). */
+MUST_USE int edge_set_target(struct edge *e, struct slice argument, struct slice *ret_why);
+
+/* Rows of JSON lines for one command_kind, from *cursor on, as many as fit `t`; *cursor = 0 at the
+ * end. */
+void edge_show(struct edge *e, enum command_kind what, uint64_t *cursor, struct text *t);
+
+const struct counters *edge_counters(const struct edge *e);
+struct edge_load {
+    uint32_t relays, tries, blocks, flows;
+    uint32_t relays_open;
+};
+struct edge_load edge_load(const struct edge *e);
+
 #endif

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Who is who: our own names, the trusted, the inside; and which listener faces an address. */
+#include "edge/edge_int.h"
+
+static bool listener_named(const struct edge_listener *l, struct slice host, const struct addr *a)
+{
+    if (a->family != 0) {
+        struct addr own;
+        if (addr_same_host(a, &l->bind))
+            return true;
+        return addr_parse_host(l->host, 0, &own) == 0 && addr_same_host(a, &own);
+    }
+    return slice_equal_nocase(l->host, host);
+}
+
+/* Does host:port (port 0 = the default) name one of our listeners? */
+bool is_own_host(const struct edge *e, struct slice host, uint16_t port)
+{
+    struct addr a = {0};
+    if (addr_parse_host(host, 0, &a) != 0)
+        a.family = 0;
+    uint16_t wanted = port != 0 ? port : 5060;
+    for (int i = 0; i < LISTENERS_MAX; i++) {
+        const struct edge_listener *l = &e->opts->listener[i];
+        if (l->used && (l->port == wanted || l->bind.port == wanted) && listener_named(l, host, &a))
+            return true;
+    }
+    return false;
+}
+
+bool is_trusted(const struct edge *e, const struct addr *a)
+{
+    for (int i = 0; i < e->opts->trusted_count; i++)
+        if (prefix_holds(&e->opts->trusted[i], a))
+            return true;
+    return false;
+}
+
+/* May an outsider's dialog lead there? Trusted networks, and hosts that are targets of a pool. */
+bool is_inside(const struct edge *e, const struct addr *a)
+{
+    if (is_trusted(e, a))
+        return true;
+    for (int p = 0; p < e->opts->pool_count; p++) {
+        const struct pool_opts *o = &e->opts->pools[p];
+        for (int i = 0; i < o->target_count; i++)
+            if (addr_same_host(&o->targets[i].addr, a))
+                return true;
+    }
+    return false;
+}
+
+uint8_t side_of(struct edge *e, uint8_t listener, const struct addr *source, struct flow_id flow)
+{
+    if (flow.slot & FLOW_OUT) {
+        const struct flow *w = flow_get(e->flows, flow);
+        if (w != NULL)
+            return w->side;
+    }
+    if (listener < LISTENERS_MAX && e->opts->listener[listener].side == SIDE_INSIDE)
+        return SIDE_INSIDE;
+    return is_trusted(e, source) ? SIDE_INSIDE : SIDE_OUTSIDE;
+}
+
+/* For each transport, family and side the listener to send from: one of that side when there is
+ * one, else any that can reach the family at all. */
+void egress_build(struct edge *e)
+{
+    memset(&e->egress, LISTENER_NONE, sizeof e->egress);
+    for (int i = LISTENERS_MAX - 1; i >= 0; i--) {
+        const struct edge_listener *l = &e->opts->listener[i];
+        if (!l->used)
+            continue;
+        int v6 = l->bind.family == 6;
+        for (int side = 0; side < 2; side++) {
+            uint8_t *at = &e->egress.listener[l->transport][v6][side];
+            if (*at == LISTENER_NONE || l->side == side ||
+                e->opts->listener[*at].side != side)
+                *at = (uint8_t)i;
+        }
+    }
+}
+
+/* The listener that faces `dest`; LISTENER_NONE when no socket of ours can. A stream needs no
+ * listener of its own transport: the connection is ours, and answers come back on it. */
+uint8_t egress_for(const struct edge *e, const struct addr *dest, uint8_t transport, uint8_t side)
+{
+    int v6 = dest->family == 6;
+    uint8_t l = e->egress.listener[transport][v6][side];
+    if (l != LISTENER_NONE || transport == TP_UDP)
+        return l;
+    return e->egress.listener[TP_UDP][v6][side];
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Our Via branch names the try that a response belongs to, so that a response is matched by one
+ * look into a slab, on whatever worker it lands:
+ *
+ *      z9hG4bK + base64url( worker 1 | process generation 4 | slot 4 | generation 4 |
+ *                           nonce 6 | loop hash 8 )                       = 7 + 36 characters
+ *
+ * The nonce is unpredictable and kept in the try: an outsider cannot answer for a target. The loop
+ * hash (RFC 5393) tells a request that came back unchanged from one that was changed on its way. */
+#include "edge/edge_int.h"
+
+enum { BRANCH_BYTES = 27 };
+#define BRANCH_COOKIE SLICE("z9hG4bK")
+
+static uint8_t *put_be(uint8_t *p, uint64_t v, int bytes)
+{
+    for (int i = bytes - 1; i >= 0; i--) {
+        p[i] = (uint8_t)v;
+        v >>= 8;
+    }
+    return p + bytes;
+}
+
+static uint64_t get_be(const uint8_t *p, int bytes)
+{
+    uint64_t v = 0;
+    for (int i = 0; i < bytes; i++)
+        v = v << 8 | p[i];
+    return v;
+}
+
+void branch_put(struct text *t, const struct branch *b)
+{
+    uint8_t raw[BRANCH_BYTES], *p = raw;
+    p = put_be(p, b->worker, 1);
+    p = put_be(p, b->process_generation, 4);
+    p = put_be(p, b->of.slot, 4);
+    p = put_be(p, b->of.gen, 4);
+    p = put_be(p, b->nonce, 6);
+    p = put_be(p, b->loop_hash, 8);
+    char out[BRANCH_TEXT_BYTES - 7];
+    text_base64url_encode(raw, sizeof raw, out);
+    text_put(t, BRANCH_COOKIE);
+    text_put(t, slice_of(out, sizeof out));
+}
+
+int branch_parse(struct slice s, struct branch *ret_branch)
+{
+    uint8_t raw[BRANCH_BYTES];
+    if (s.n != BRANCH_TEXT_BYTES || !slice_starts_with(s, BRANCH_COOKIE) ||
+        text_base64url_decode(slice_drop(s, 7), raw, sizeof raw) != BRANCH_BYTES)
+        return -1;
+    ret_branch->worker = raw[0];
+    ret_branch->process_generation = (uint32_t)get_be(raw + 1, 4);
+    ret_branch->of.slot = (uint32_t)get_be(raw + 5, 4);
+    ret_branch->of.gen = (uint32_t)get_be(raw + 9, 4);
+    ret_branch->nonce = get_be(raw + 13, 6);
+    ret_branch->loop_hash = get_be(raw + 19, 8);
+    return 0;
+}
+
+uint64_t loop_hash_of(const struct edge *e, const struct sip_msg *m, const struct sip_facts *f)
+{
+    char number[12];
+    struct text cseq = text_into(number, sizeof number);
+    text_put_u64(&cseq, f->cseq);
+    struct slice parts[] = {sip_slice(m, m->uri),
+                            f->from_tag,
+                            f->to_tag,
+                            f->call_id,
+                            text_slice(&cseq),
+                            sip_header_value(m, SIP_H_ROUTE),
+                            sip_header_value(m, SIP_H_PROXY_REQUIRE),
+                            sip_header_value(m, SIP_H_PROXY_AUTHORIZATION)};
+    return guard_loop_hash(&e->seed, parts, sizeof parts / sizeof parts[0]);
+}
+
+static bool via_loops(struct slice branch, uint64_t loop_hash)
+{
+    struct branch b;
+    return branch_parse(branch, &b) == 0 && b.loop_hash == loop_hash;
+}
+
+/* Has this request been here before, unchanged? The hash is keyed: a Via that carries it is ours. */
+bool loops_here(const struct edge *e, const struct sip_msg *m, const struct sip_facts *f,
+                uint64_t loop_hash)
+{
+    (void)e;
+    if (via_loops(f->via.branch, loop_hash))
+        return true;
+    struct sip_values v = sip_values(m, SIP_H_VIA);
+    if (!sip_next_value(&v))
+        return false;
+    while (sip_next_value(&v)) {
+        struct slice value = sip_slice(m, v.value), branch;
+        size_t params = slice_find(value, ';');
+        if (sip_param(slice_drop(value, params), SLICE("branch"), &branch) &&
+            via_loops(branch, loop_hash))
+            return true;
+    }
+    return false;
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Ending tries that are not wanted any more (RFC 3261 9.1, 16.10). A CANCEL may leave only after a
+ * provisional has come; until then the wish is remembered. */
+#include "edge/edge_int.h"
+
+void try_cancel(struct edge *e, struct try *t)
+{
+    if (t->client.state == TXN_CALLING) {
+        t->want_cancel = true;
+        return;
+    }
+    struct relay *r = relay_of(e, t);
+    if (t->client.state != TXN_PROCEEDING || !handle_is_none(t->cancel) || r == NULL ||
+        !relay_index_kept(e, r))
+        return;
+    t->want_cancel = false;
+    struct slice line = via_line(e, t);
+    struct text out = scratch_text(e, SIP_HEAD_BYTES_MAX);
+    if (sip_write_cancel(&out, &e->kept, line) != 0)
+        return;
+    scratch_keep(e, &out);
+    handle h;
+    struct try *c = try_new(e, r, TRY_CANCEL, &h);
+    if (c != NULL) {
+        c->hop = t->hop;
+        c->method = SIP_M_CANCEL;
+        t->cancel = h;
+        txn_start(&c->client, TXN_OTHER_CLIENT, transport_is_reliable(t->hop.transport),
+                  &e->opts->timers, e->now);
+        if (!c->client.reliable && blocks_keep(&e->blocks, text_slice(&out), &c->sent) != 0)
+            c->sent = BLOCK_NONE;
+        try_arm(e, c);
+    }
+    /* Without room for a transaction it is sent once: better than ringing on. */
+    try_send_bytes(e, t, text_slice(&out));
+}
+
+void relay_cancel_tries(struct edge *e, struct relay *r, const struct try *except)
+{
+    if (r->method != SIP_M_INVITE)
+        return;
+    uint32_t slot = r->first_try;
+    while (slot != NO_TRY) {
+        struct try *t = try_at(e, slot);
+        slot = t->older;
+        if (t != except && t->kind == TRY_REQUEST && !txn_is_final(&t->client)) {
+            t->no_answer_at = MONO_NONE;
+            try_cancel(e, t);
+        }
+    }
+}
+
+/* Upstream has cancelled. What was sent gets a CANCEL; if nothing was, there is nothing to wait
+ * for. RFC 3261 9.1: 64·T1 later the matter is closed even if no 487 came. */
+void relay_cancelled(struct edge *e, struct relay *r)
+{
+    struct try *t = newest_try(e, r);
+    if (r->method != SIP_M_INVITE)
+        return;
+    if (t == NULL || t->abandoned) {
+        log_end(e, r, 487, 'C', phase_of(e, r), SLICE_NONE);
+        relay_answer(e, r, 487, SLICE_NONE, SLICE_NONE);
+        return;
+    }
+    r->give_up_at = mono_add(e->now, 64 * e->opts->timers.t1);
+    bool waits = t->client.state == TXN_CALLING && r->pool != NO_POOL;
+    mono_ns no_answer_at = t->no_answer_at;
+    relay_cancel_tries(e, r, NULL);
+    if (waits)
+        t->no_answer_at = no_answer_at; /* silent so far: the try timeout still ends it */
+    relay_arm(e, r);
+}

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Birth of an edge, and the lifetime of relays and tries. */
+#include "edge/edge_int.h"
+
+void edge_limits_default(struct edge_limits *l)
+{
+    *l = (struct edge_limits){
+        .transactions = 262144,
+        .flows = 20000,
+        .target_flows = 1024,
+        .blocks = {262144, 131072, 16384, 512},
+        .targets = 4096,
+        .pools = POOLS_MAX,
+    };
+}
+
+/* A relay has one try at a time, an abandoned one now and then, and perhaps a CANCEL; most linger
+ * with one. */
+static uint32_t tries_max(const struct edge_limits *l)
+{
+    return l->transactions + l->transactions / 2 + 64;
+}
+
+size_t edge_memory(const struct edge_limits *l)
+{
+    return sizeof(struct edge) + slab_memory(sizeof(struct relay), l->transactions) +
+           slab_memory(sizeof(struct try), tries_max(l)) + 2 * map_memory(l->transactions) +
+           blocks_memory(l->blocks) + flows_memory(l->flows, l->target_flows) +
+           pools_memory(l->pools, l->targets) + 4096;
+}
+
+static int edge_carve(struct edge *e, struct arena *mem, const struct edge_birth *b)
+{
+    const struct edge_limits *l = &e->limits;
+    if (slab_init(&e->relays, mem, sizeof(struct relay), l->transactions) != 0 ||
+        slab_init(&e->tries, mem, sizeof(struct try), tries_max(l)) != 0 ||
+        map_init(&e->by_key, mem, l->transactions) != 0 ||
+        map_init(&e->by_merge, mem, l->transactions) != 0 ||
+        blocks_init(&e->blocks, mem, l->blocks) != 0)
+        return -1;
+    e->flows = flows_new(mem, l->flows, l->target_flows, b->seed, b->worker);
+    e->pools = pools_new(mem, l->pools, l->targets, b->prng_seed);
+    if (e->flows == NULL || e->pools == NULL)
+        return -1;
+    e->relays.fault = b->fault;
+    e->tries.fault = b->fault;
+    for (int i = 0; i < BLOCK_CLASSES; i++)
+        e->blocks.class[i].fault = b->fault;
+    return 0;
+}
+
+struct edge *edge_new(struct arena *mem, const struct edge_opts *opts, const struct edge_limits *l,
+                      const struct edge_birth *b, mono_ns now)
+{
+    struct edge *e = ARENA_NEW(mem, struct edge);
+    if (e == NULL)
+        return NULL;
+    e->limits = *l;
+    e->worker = b->worker;
+    e->workers = b->workers;
+    e->process_generation = b->process_generation;
+    e->seed = b->seed;
+    e->rng = b->rng;
+    e->now = now;
+    wheel_init(&e->wheel, now);
+    if (edge_carve(e, mem, b) != 0 || edge_adopt(e, opts, now) != 0)
+        return NULL;
+    return e;
+}
+
+int edge_adopt(struct edge *e, const struct edge_opts *opts, mono_ns now)
+{
+    if (pools_adopt(e->pools, opts->pools, opts->pool_count, opts->zone, now) != 0)
+        return -1;
+    e->opts = opts;
+    egress_build(e);
+    return 0;
+}
+
+void edge_step_begin(struct edge *e, mono_ns now, uint64_t wall_ns, struct actions *out)
+{
+    MUST(now >= e->now);
+    e->now = now;
+    e->wall_ns = wall_ns;
+    e->out = out;
+}
+
+const struct counters *edge_counters(const struct edge *e)
+{
+    return &e->count;
+}
+
+struct edge_load edge_load(const struct edge *e)
+{
+    struct edge_load l = {.relays = e->relays.live,
+                          .tries = e->tries.live,
+                          .flows = flows_live(e->flows),
+                          .relays_open = e->relays_open};
+    for (int i = 0; i < BLOCK_CLASSES; i++)
+        l.blocks += e->blocks.class[i].live;
+    return l;
+}
+
+void edge_drain(struct edge *e)
+{
+    e->draining = true;
+}
+
+uint32_t since_us(mono_ns later, mono_ns earlier)
+{
+    dur_ns us = mono_since(later, earlier) / NS_US;
+    return us < UINT32_MAX - 1 ? (uint32_t)us : UINT32_MAX - 1;
+}
+
+/* ---- relays ------------------------------------------------------------------------------------ */
+
+static mono_ns relay_deadline(const struct relay *r)
+{
+    mono_ns at = txn_deadline(&r->server);
+    return r->answered ? at : mono_min(at, mono_min(r->give_up_at, r->timer_c_at));
+}
+
+/* Timers are lazy: one that moved later is found early and armed again then, which is cheaper than
+ * moving it at each message. */
+static void arm_lazily(struct edge *e, struct wheel_node *n, mono_ns at)
+{
+    if (!wheel_is_armed(n) || at < n->at)
+        wheel_arm(&e->wheel, n, at);
+}
+
+void relay_arm(struct edge *e, struct relay *r)
+{
+    arm_lazily(e, &r->timer, relay_deadline(r));
+}
+
+struct relay *relay_of(const struct edge *e, const struct try *t)
+{
+    return slab_get(&e->relays, t->relay);
+}
+
+void relay_free(struct edge *e, struct relay *r)
+{
+    while (r->first_try != NO_TRY) {
+        struct try *t = try_at(e, r->first_try);
+        r->first_try = t->older;
+        try_free(e, t);
+    }
+    uint32_t slot = slab_handle(&e->relays, r).slot;
+    (void)map_remove(&e->by_key, r->key.a, slot);
+    if (r->merge.a != 0 || r->merge.b != 0)
+        (void)map_remove(&e->by_merge, r->merge.a, slot);
+    wheel_disarm(&e->wheel, &r->timer);
+    blocks_release(&e->blocks, &r->request);
+    blocks_release(&e->blocks, &r->response);
+    blocks_release(&e->blocks, &r->log);
+    blocks_release(&e->blocks, &r->hops);
+    if (!r->answered)
+        e->relays_open--;
+    slab_release(&e->relays, r);
+}
+
+/* ---- tries ------------------------------------------------------------------------------------- */
+
+struct try *try_at(const struct edge *e, uint32_t slot)
+{
+    handle h = {slot, slot < e->tries.count ? e->tries.gen[slot] : 0};
+    struct try *t = slab_get(&e->tries, h);
+    MUST(t != NULL);
+    return t;
+}
+
+struct try *newest_try(struct edge *e, const struct relay *r)
+{
+    uint32_t slot = r->first_try;
+    while (slot != NO_TRY) {
+        struct try *t = try_at(e, slot);
+        if (t->kind == TRY_REQUEST)
+            return t;
+        slot = t->older;
+    }
+    return NULL;
+}
+
+struct try *try_new(struct edge *e, struct relay *r, enum try_kind kind, handle *ret_handle)
+{
+    struct try *t = slab_take(&e->tries, ret_handle);
+    if (t == NULL)
+        return NULL;
+    t->kind = (uint8_t)kind;
+    t->sent = BLOCK_NONE;
+    t->no_answer_at = MONO_NONE;
+    t->client.retransmit_at = MONO_NONE;
+    t->client.timeout_at = MONO_NONE;
+    t->timer.at = MONO_NONE;
+    t->sent_at = e->now;
+    t->older = NO_TRY;
+    t->nonce = rng_u64(&e->rng) & 0xffffffffffffULL;
+    if (r != NULL) {
+        t->relay = slab_handle(&e->relays, r);
+        t->older = r->first_try;
+        r->first_try = ret_handle->slot;
+    }
+    return t;
+}
+
+/* Takes the try out of its relay's list. */
+static void try_unlink(struct edge *e, struct try *t)
+{
+    struct relay *r = relay_of(e, t);
+    if (r == NULL)
+        return;
+    uint32_t slot = slab_handle(&e->tries, t).slot;
+    uint32_t *at = &r->first_try;
+    while (*at != NO_TRY && *at != slot)
+        at = &try_at(e, *at)->older;
+    if (*at == slot)
+        *at = t->older;
+}
+
+void try_free(struct edge *e, struct try *t)
+{
+    try_judge(e, t, POOL_CANCELLED, 0);
+    try_unlink(e, t);
+    try_leave_flow(e, t);
+    wheel_disarm(&e->wheel, &t->timer);
+    blocks_release(&e->blocks, &t->sent);
+    slab_release(&e->tries, t);
+}
+
+void try_arm(struct edge *e, struct try *t)
+{
+    arm_lazily(e, &t->timer, mono_min(txn_deadline(&t->client), t->no_answer_at));
+}
+
+/* Tells the pool once what became of a try. */
+void try_judge(struct edge *e, struct try *t, enum pool_outcome o, dur_ns retry_after)
+{
+    if (t->judged || t->kind != TRY_REQUEST || handle_is_none(t->hop.target))
+        return;
+    t->judged = true;
+    (void)pool_end(e->pools, t->hop.target, o, retry_after, e->now);
+}
+
+void try_join_flow(struct edge *e, struct try *t, struct flow *w)
+{
+    uint32_t slot = slab_handle(&e->tries, t).slot;
+    t->hop.flow = w->id;
+    t->on_flow = true;
+    t->flow_prev = FLOW_END;
+    t->flow_next = w->users;
+    if (w->users != FLOW_END)
+        try_at(e, w->users)->flow_prev = slot;
+    w->users = slot;
+    w->open++;
+}
+
+void try_leave_flow(struct edge *e, struct try *t)
+{
+    if (!t->on_flow)
+        return;
+    t->on_flow = false;
+    struct flow *w = flow_get(e->flows, t->hop.flow);
+    if (w == NULL)
+        return;
+    if (t->flow_prev != FLOW_END)
+        try_at(e, t->flow_prev)->flow_next = t->flow_next;
+    else
+        w->users = t->flow_next;
+    if (t->flow_next != FLOW_END)
+        try_at(e, t->flow_next)->flow_prev = t->flow_prev;
+    w->open--;
+}

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * edge_int: what the files of this room share. Never included from outside it. */
+#ifndef WEIR_EDGE_INT_H
+#define WEIR_EDGE_INT_H
+
+#include "edge/edge.h"
+#include "guard/guard.h"
+
+enum { NO_POOL = UINT16_MAX, NO_TRY = UINT32_MAX, RESOLVED_MAX = EVENT_ADDRS_MAX };
+
+/* Where something came from, and so where its answer goes. */
+struct origin {
+    struct flow_id flow;  /* gen 0 for datagrams */
+    struct addr source;
+    uint8_t listener;
+    uint8_t transport;
+    uint8_t side;
+};
+
+/* One request on its way. About 400 bytes; what it keeps of messages lies in blocks and goes as
+ * soon as nobody can ask for it any more. */
+struct relay {
+    struct wheel_node timer;
+    struct txn server;
+    struct txn_key key;
+    struct txn_key merge;      /* both zero: takes no part */
+    struct origin from;
+    block_ref request;         /* as it left last (or as it will leave); gone after the final */
+    block_ref response;        /* last response sent upstream, while it can be asked for again */
+    block_ref log;             /* record under way */
+    block_ref hops;            /* struct resolved[]: next hops by DNS that are left */
+    mono_ns arrived;
+    mono_ns give_up_at;        /* one deadline over all tries; MONO_NONE once it rings */
+    mono_ns timer_c_at;
+    uint64_t loop_hash;
+    uint64_t call_hash;
+    struct pool_tried tried;
+    uint32_t first_try;        /* slot of the newest try; the others follow by `older` */
+    uint32_t from_tag;
+    uint16_t pool;             /* NO_POOL: one hop, or those of `hops` */
+    uint8_t method;
+    uint8_t tries;
+    uint8_t own_vias, own_routes; /* lines of ours on top of `request` */
+    uint8_t side_out;
+    uint8_t hop_count, hop_next;  /* in `hops` */
+    bool record_route;
+    bool ringing;              /* a provisional above 100 went upstream: never fail over */
+    bool cancelled;            /* by upstream */
+    bool answered;             /* a final went upstream */
+    bool resolving;
+    bool in_dialog, by_token;
+    bool inside_only;
+    uint16_t target_status;
+    uint32_t first_us;
+    uint32_t queue_us;
+    uint8_t resent_in, resent_out;
+    uint8_t transport_out;
+    struct addr dest;          /* of the newest try, for the log */
+};
+
+/* One attempt at one next hop; also our CANCEL of it, and a health probe (no relay). */
+enum try_kind { TRY_REQUEST, TRY_CANCEL, TRY_PROBE };
+
+struct hop {
+    struct addr addr;
+    handle target;             /* none: not of a pool */
+    struct flow_id flow;       /* gen 0: none fixed */
+    uint8_t transport;
+    uint8_t side;
+    bool has_tcp;
+    bool fixed_flow;           /* this very connection or nothing (430) */
+    uint8_t listener;          /* LISTENER_NONE: choose */
+};
+
+struct try {
+    struct wheel_node timer;
+    struct txn client;
+    struct hop hop;
+    handle relay;              /* none for probes */
+    handle cancel;             /* our CANCEL of this try */
+    block_ref sent;            /* bytes to send again: ACK, CANCEL or probe; a request's own bytes
+                                  are relay.request while it is the newest try */
+    uint64_t nonce;            /* 48 bits in the branch */
+    mono_ns sent_at;
+    mono_ns no_answer_at;      /* try timeout; MONO_NONE once it is moot */
+    uint32_t older;            /* next try of the relay */
+    uint32_t flow_next, flow_prev; /* other tries on the same connection */
+    uint8_t kind;
+    uint8_t method;
+    bool on_flow;
+    bool heard_100;
+    bool rings;                /* a provisional above 100 came */
+    bool abandoned;            /* the relay has moved on */
+    bool want_cancel;          /* CANCEL as soon as a provisional allows it */
+    bool broken;               /* its connection is gone, or never came: judged by the timer */
+    bool judged;               /* pool_end was called */
+    bool tcp_by_size;          /* may fall back to UDP */
+};
+
+struct egress {
+    uint8_t listener[TP__COUNT][2][2]; /* [transport][family 6][side] */
+};
+
+struct edge {
+    const struct edge_opts *opts;
+    struct edge_limits limits;
+    struct slab relays, tries;
+    struct map by_key, by_merge;
+    struct blocks blocks;
+    struct flows *flows;
+    struct pools *pools;
+    struct wheel wheel;
+    struct egress egress;
+    struct counters count;
+
+    uint32_t worker, workers, process_generation;
+    struct hash_seed seed;
+    struct rng rng;
+    bool draining;
+    uint32_t relays_open;
+
+    /* The step under way. */
+    struct actions *out;
+    mono_ns now;
+    uint64_t wall_ns;
+    struct sip_msg msg;        /* the event's message */
+    struct sip_facts facts;
+    struct sip_msg kept;       /* a kept request, read again */
+    struct sip_edits edits;
+};
+
+/* ---- edge.c: lifetime ------------------------------------------------------------------------ */
+struct relay *relay_of(const struct edge *e, const struct try *t);
+uint32_t since_us(mono_ns later, mono_ns earlier);
+void relay_arm(struct edge *e, struct relay *r);
+void relay_free(struct edge *e, struct relay *r);
+void try_arm(struct edge *e, struct try *t);
+struct try *try_new(struct edge *e, struct relay *r, enum try_kind kind, handle *ret_handle);
+void try_free(struct edge *e, struct try *t);
+void try_judge(struct edge *e, struct try *t, enum pool_outcome o, dur_ns retry_after);
+void try_join_flow(struct edge *e, struct try *t, struct flow *w);
+void try_leave_flow(struct edge *e, struct try *t);
+struct try *newest_try(struct edge *e, const struct relay *r);
+struct try *try_at(const struct edge *e, uint32_t slot);
+
+/* ---- address.c: who is who ------------------------------------------------------------------- */
+bool is_own_host(const struct edge *e, struct slice host, uint16_t port);
+bool is_trusted(const struct edge *e, const struct addr *a);
+bool is_inside(const struct edge *e, const struct addr *a);
+uint8_t egress_for(const struct edge *e, const struct addr *dest, uint8_t transport, uint8_t side);
+void egress_build(struct edge *e);
+uint8_t side_of(struct edge *e, uint8_t listener, const struct addr *source, struct flow_id flow);
+
+/* ---- branch.c -------------------------------------------------------------------------------- */
+struct branch {
+    uint32_t worker;
+    uint32_t process_generation;
+    handle of;                 /* the try */
+    uint64_t nonce;
+    uint64_t loop_hash;
+};
+enum { BRANCH_TEXT_BYTES = 43 };
+void branch_put(struct text *t, const struct branch *b);
+MUST_USE int branch_parse(struct slice s, struct branch *ret_branch);
+uint64_t loop_hash_of(const struct edge *e, const struct sip_msg *m, const struct sip_facts *f);
+bool loops_here(const struct edge *e, const struct sip_msg *m, const struct sip_facts *f,
+                uint64_t loop_hash);
+
+/* ---- emit.c: actions ------------------------------------------------------------------------- */
+struct action *emit(struct edge *e, enum action_kind kind);
+struct text scratch_text(struct edge *e, size_t cap);
+void scratch_keep(struct edge *e, const struct text *t);
+void emit_bytes(struct edge *e, struct action *a, struct slice bytes);
+void emit_to(struct edge *e, const struct origin *to, struct slice bytes);
+void emit_udp(struct edge *e, uint8_t listener, const struct addr *dest, struct slice bytes);
+void emit_flow(struct edge *e, struct flow_id flow, struct slice bytes);
+void emit_notice(struct edge *e, enum notice n, struct slice text);
+
+/* ---- answer.c: answers of our own, and the log ------------------------------------------------ */
+void answer_stateless(struct edge *e, const struct origin *to, const struct sip_fault *fault,
+                      struct slice extra);
+void relay_answer(struct edge *e, struct relay *r, int status, struct slice reason,
+                  struct slice extra);
+void relay_answer_100(struct edge *e, struct relay *r);
+void relay_send_up(struct edge *e, struct relay *r, int status, struct slice bytes);
+void log_begin(struct edge *e, struct relay *r);
+void log_end(struct edge *e, struct relay *r, int status, char who, char phase,
+             struct slice reason);
+void log_refused(struct edge *e, const struct origin *from, const struct sip_fault *fault, char who);
+char phase_of(const struct edge *e, const struct relay *r);
+
+/* ---- request.c, route.c ------------------------------------------------------------------------ */
+enum where_kind { WHERE_POOL, WHERE_HOP, WHERE_NAME, WHERE_REFUSED };
+struct where {
+    enum where_kind kind;
+    uint16_t pool;
+    struct hop hop;
+    struct slice name;         /* WHERE_NAME */
+    uint16_t port;
+    uint8_t name_transport;    /* 255: not given */
+    struct sip_fault refused;
+    bool by_token;
+    bool inside_only;          /* an outsider's dialog: may lead nowhere but inside */
+};
+void edge_on_request(struct edge *e, const struct origin *from, const struct event *ev,
+                     unsigned hops);
+void route_request(struct edge *e, const struct origin *from, struct where *w);
+
+/* ---- forward.c -------------------------------------------------------------------------------- */
+void relay_begin(struct edge *e, struct relay *r, const struct where *w);
+bool relay_retry_udp(struct edge *e, struct relay *r, struct try *t);
+void relay_next(struct edge *e, struct relay *r, struct slice why, int status);
+bool relay_index_kept(struct edge *e, struct relay *r);
+void try_resend(struct edge *e, struct try *t);
+void try_failed(struct edge *e, struct try *t, enum pool_outcome o, dur_ns retry_after, int status);
+void ack_forward(struct edge *e, const struct origin *from);
+void relay_resolved(struct edge *e, struct relay *r, const struct event *ev);
+struct slice via_line(struct edge *e, const struct try *t);
+void try_send_bytes(struct edge *e, struct try *t, struct slice bytes);
+MUST_USE int hop_open(struct edge *e, struct try *t);
+
+/* ---- response.c, cancel.c, probe.c, timer.c ----------------------------------------------------- */
+void edge_on_response(struct edge *e, const struct event *ev, unsigned hops);
+void edge_on_cancel(struct edge *e, const struct origin *from, const struct event *ev,
+                    unsigned hops);
+void relay_cancelled(struct edge *e, struct relay *r);
+void relay_cancel_tries(struct edge *e, struct relay *r, const struct try *except);
+void try_cancel(struct edge *e, struct try *t);
+void probes_run(struct edge *e);
+void probe_answered(struct edge *e, struct try *t, int status);
+void probe_failed(struct edge *e, struct try *t);
+void hand_over(struct edge *e, const struct event *ev, uint32_t to, unsigned hops);
+
+#endif

@@ -1,0 +1,665 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Forwarding and failing over (RFC 3261 16.6, 16.7, 16.9).
+ *
+ *   relay_begin ─▶ pool ─────▶ launch ─▶ try ── no answer, 503 … ─▶ relay_next ─▶ launch ─▶ …
+ *               ├▶ one hop ──▶ launch                                     └▶ all options spent: say so
+ *               └▶ name ─────▶ resolver ─▶ launch
+ *
+ * What is kept of a request is the bytes as they last left: our Via line and Record-Route lines on
+ * top of what came in. The next try takes them off and puts its own on. */
+#include "edge/edge_int.h"
+
+/* ---- lines of our own ----------------------------------------------------------------------------- */
+
+static void put_listener(struct text *t, const struct edge_listener *l)
+{
+    text_put(t, l->host);
+    text_put_char(t, ':');
+    text_put_u64(t, l->port);
+}
+
+static struct slice upper_transport(uint8_t tp)
+{
+    static const struct slice name[TP__COUNT] = {
+        {"UDP", 3}, {"TCP", 3}, {"TLS", 3}, {"WS", 2}, {"WSS", 3}};
+    return name[tp];
+}
+
+static void put_via(struct edge *e, struct text *t, uint8_t transport, uint8_t listener,
+                    const struct branch *b)
+{
+    TEXT_LIT(t, "Via: SIP/2.0/");
+    text_put(t, upper_transport(transport));
+    text_put_char(t, ' ');
+    put_listener(t, &e->opts->listener[listener]);
+    TEXT_LIT(t, ";branch=");
+    branch_put(t, b);
+    TEXT_LIT(t, "\r\n");
+}
+
+/* The Via line of a try: the same each time it is asked for. */
+struct slice via_line(struct edge *e, const struct try *t)
+{
+    const struct relay *r = relay_of(e, t);
+    struct branch b = {.worker = e->worker,
+                       .process_generation = e->process_generation,
+                       .of = slab_handle(&e->tries, t),
+                       .nonce = t->nonce,
+                       .loop_hash = r != NULL ? r->loop_hash : 0};
+    struct text out = scratch_text(e, 512);
+    put_via(e, &out, t->hop.transport, t->hop.listener, &b);
+    scratch_keep(e, &out);
+    return text_slice(&out);
+}
+
+static void put_record_route(struct edge *e, struct text *t, uint8_t listener, uint8_t transport,
+                             struct slice token)
+{
+    TEXT_LIT(t, "Record-Route: <sip:");
+    text_put(t, token);
+    text_put_char(t, '@');
+    put_listener(t, &e->opts->listener[listener]);
+    if (transport != TP_UDP) {
+        TEXT_LIT(t, ";transport=");
+        text_put(t, transport_name((enum transport)transport));
+    }
+    TEXT_LIT(t, ";lr>\r\n");
+}
+
+/* One line when both ends of the dialog meet the same listener, two when side or transport change
+ * (RFC 5658): the one that faces the next hop on top. */
+static void push_record_routes(struct edge *e, struct relay *r, const struct try *t)
+{
+    struct token token = {.kind = TOKEN_ROUTE,
+                          .side_caller = r->from.side,
+                          .side_callee = t->hop.side,
+                          .listener = r->from.listener,
+                          .transport = r->from.transport,
+                          .node = e->opts->node_id,
+                          .worker = (uint16_t)r->from.flow.worker,
+                          .from_tag = r->from_tag,
+                          .caller = r->from.source,
+                          .flow = r->from.flow};
+    char buf[TOKEN_TEXT_MAX];
+    struct text text = text_into(buf, sizeof buf);
+    token_put(&text, &e->opts->keys, &token, sip_header_value(e->edits.m, SIP_H_CALL_ID));
+
+    struct text lines = scratch_text(e, 1024);
+    r->own_routes = 1;
+    put_record_route(e, &lines, t->hop.listener, t->hop.transport, text_slice(&text));
+    uint8_t in = r->from.listener;
+    if (in != LISTENER_NONE && (in != t->hop.listener || r->from.transport != t->hop.transport)) {
+        put_record_route(e, &lines, in, r->from.transport, text_slice(&text));
+        r->own_routes = 2;
+    }
+    scratch_keep(e, &lines);
+    sip_push_record_route(&e->edits, text_slice(&lines));
+}
+
+/* ---- what is kept ----------------------------------------------------------------------------------- */
+
+/* Reads the kept request again into e->kept. False when it is gone. */
+bool relay_index_kept(struct edge *e, struct relay *r)
+{
+    struct slice kept = blocks_slice(&e->blocks, r->request);
+    struct sip_fault fault;
+    return kept.n > 0 && sip_index(&e->kept, kept.p, kept.n, true, &fault) == 0;
+}
+
+/* Begins edits on the kept request that take our own lines off. The bytes are copied to scratch:
+ * the block will be written over by the next try. */
+static bool edits_from_kept(struct edge *e, struct relay *r)
+{
+    struct slice kept = blocks_slice(&e->blocks, r->request);
+    struct text t = scratch_text(e, kept.n);
+    text_put(&t, kept);
+    scratch_keep(e, &t);
+    struct sip_fault fault;
+    if (kept.n == 0 || !text_fits(&t) || sip_index(&e->kept, t.p, t.n, true, &fault) != 0)
+        return false;
+    sip_edits_init(&e->edits, &e->kept);
+    uint8_t h = e->kept.first[SIP_H_VIA];
+    for (unsigned i = 0; i < r->own_vias && h != SIP_NO_HEADER; i++, h = e->kept.h[h].next)
+        sip_drop_header(&e->edits, h);
+    h = e->kept.first[SIP_H_RECORD_ROUTE];
+    for (unsigned i = 0; i < r->own_routes && h != SIP_NO_HEADER; i++, h = e->kept.h[h].next)
+        sip_drop_header(&e->edits, h);
+    r->own_vias = 0;
+    r->own_routes = 0;
+    return true;
+}
+
+/* Serialises e->edits to scratch and keeps a copy. -1: no room for either. */
+static int keep_edited(struct edge *e, struct relay *r, struct slice *ret_bytes)
+{
+    size_t size = sip_edits_size(&e->edits);
+    char *p = arena_take(&e->out->scratch, size, 1);
+    if (p == NULL)
+        return -1;
+    int n = sip_serialise_flat(&e->edits, p, size);
+    if (n < 0)
+        return -1;
+    *ret_bytes = slice_of(p, (size_t)n);
+    blocks_release(&e->blocks, &r->request);
+    return blocks_keep(&e->blocks, *ret_bytes, &r->request);
+}
+
+/* ---- hops -------------------------------------------------------------------------------------------- */
+
+enum { FLOW_BUSY_TRIES = 64 };
+
+static struct flow *flow_connect(struct edge *e, const struct hop *hop)
+{
+    if (!flow_may_connect(e->flows, &hop->addr, hop->transport, e->now))
+        return NULL;
+    struct flow *w =
+        flow_open(e->flows, &hop->addr, hop->listener, hop->transport, hop->side, e->now);
+    if (w == NULL)
+        return NULL;
+    struct action *a = emit(e, ACT_CONNECT);
+    a->flow = w->id;
+    a->dest = hop->addr;
+    a->transport = hop->transport;
+    a->listener = hop->listener;
+    a->timeout_ns = e->opts->connect_timeout;
+    e->count.connects++;
+    return w;
+}
+
+/* The connection for a hop: one that is there, or a new one when all are busy. */
+static struct flow *flow_for(struct edge *e, const struct hop *hop)
+{
+    uint32_t count;
+    struct flow *w = flow_to(e->flows, &hop->addr, hop->transport, &count);
+    bool more = w == NULL ||
+                (w->open >= FLOW_BUSY_TRIES && count < e->opts->connections_per_target);
+    if (!more)
+        return w;
+    struct flow *fresh = flow_connect(e, hop);
+    return fresh != NULL ? fresh : w;
+}
+
+/* Chooses listener and connection of a try. -1: this hop cannot be reached now. */
+int hop_open(struct edge *e, struct try *t)
+{
+    struct hop *hop = &t->hop;
+    if (hop->listener == LISTENER_NONE)
+        hop->listener = egress_for(e, &hop->addr, hop->transport, hop->side);
+    if (hop->listener == LISTENER_NONE)
+        return -1;
+    if (hop->transport == TP_UDP)
+        return addr_is_unicast(&hop->addr) ? 0 : -1;
+    if (hop->fixed_flow && hop->flow.worker != e->worker)
+        return 0; /* its worker will see */
+    struct flow *w = hop->fixed_flow ? flow_get(e->flows, hop->flow) : flow_for(e, hop);
+    if (w == NULL || w->closing)
+        return -1;
+    try_join_flow(e, t, w);
+    return 0;
+}
+
+void try_send_bytes(struct edge *e, struct try *t, struct slice bytes)
+{
+    if (t->hop.transport == TP_UDP)
+        emit_udp(e, t->hop.listener, &t->hop.addr, bytes);
+    else
+        emit_flow(e, t->hop.flow, bytes);
+}
+
+/* ---- launching ----------------------------------------------------------------------------------------- */
+
+enum launch { LAUNCHED, LAUNCH_UNREACHABLE, LAUNCH_NO_ROOM };
+
+/* RFC 3261 18.1.1: a request near the size of a path's MTU goes by a stream. */
+static void move_to_tcp(struct edge *e, struct try *t)
+{
+    enum { OWN_LINES_BYTES = 300 };
+    if (t->hop.transport != TP_UDP || !t->hop.has_tcp ||
+        sip_edits_size(&e->edits) + OWN_LINES_BYTES <= UDP_REQUEST_BYTES_SAFE)
+        return;
+    t->hop.transport = TP_TCP;
+    t->hop.listener = LISTENER_NONE;
+    if (hop_open(e, t) == 0) {
+        t->tcp_by_size = true;
+        e->count.udp_to_tcp++;
+        return;
+    }
+    t->hop.transport = TP_UDP;
+    t->hop.listener = LISTENER_NONE;
+}
+
+static void try_clock(struct edge *e, struct relay *r, struct try *t)
+{
+    txn_start(&t->client, r->method == SIP_M_INVITE ? TXN_INVITE_CLIENT : TXN_OTHER_CLIENT,
+              transport_is_reliable(t->hop.transport), &e->opts->timers, e->now);
+    if (r->pool != NO_POOL)
+        t->no_answer_at = mono_add(e->now, pools_opts(e->pools, r->pool)->failover.try_timeout);
+    if (r->method == SIP_M_INVITE)
+        r->timer_c_at = mono_add(e->now, e->opts->timer_c);
+    if (r->queue_us == UINT32_MAX)
+        r->queue_us = since_us(e->now, r->arrived);
+    r->dest = t->hop.addr;
+    r->transport_out = t->hop.transport;
+    r->side_out = t->hop.side;
+    try_arm(e, t);
+    relay_arm(e, r);
+}
+
+/* Sends e->edits plus lines of our own to one hop. */
+static enum launch launch(struct edge *e, struct relay *r, const struct hop *hop)
+{
+    handle h;
+    struct try *t = try_new(e, r, TRY_REQUEST, &h);
+    if (t == NULL)
+        return LAUNCH_NO_ROOM;
+    t->hop = *hop;
+    t->method = r->method;
+    move_to_tcp(e, t);
+    if (!t->tcp_by_size && hop_open(e, t) != 0) {
+        t->judged = true;
+        try_free(e, t);
+        return LAUNCH_UNREACHABLE;
+    }
+    if (r->record_route)
+        push_record_routes(e, r, t);
+    sip_push_via(&e->edits, via_line(e, t));
+    r->own_vias = 1;
+    struct slice bytes;
+    if (keep_edited(e, r, &bytes) != 0) {
+        t->judged = true;
+        try_free(e, t);
+        return LAUNCH_NO_ROOM;
+    }
+    if (!handle_is_none(hop->target))
+        pool_begin(e->pools, hop->target, e->now);
+    else
+        t->judged = true;
+    if (r->tries < UINT8_MAX)
+        r->tries++;
+    try_clock(e, r, t);
+    try_send_bytes(e, t, bytes);
+    return LAUNCHED;
+}
+
+static void answer_no_room(struct edge *e, struct relay *r)
+{
+    e->count.transactions_refused++;
+    log_end(e, r, 503, 'R', phase_of(e, r), SLICE("Out Of Room"));
+    relay_answer(e, r, 503, SLICE("Too Many Transactions"), SLICE("Retry-After: 5\r\n"));
+}
+
+/* ---- pools ---------------------------------------------------------------------------------------------- */
+
+/* "the node closest to the problem knows best; if it fails, it says so": what was tried, and that
+ * repeating it elsewhere is (final) or may be (retryable) of use. */
+static void answer_exhausted(struct edge *e, struct relay *r)
+{
+    const struct pool_opts *o = pools_opts(e->pools, r->pool);
+    uint64_t cause = r->target_status != 0 ? r->target_status : 408;
+    if (r->tries == 0)
+        cause = 503;
+    struct text t = scratch_text(e, 1024);
+    TEXT_LIT(&t, "Reason: SIP;cause=");
+    text_put_u64(&t, cause);
+    TEXT_LIT(&t, ";text=\"pool ");
+    text_put(&t, o->name);
+    TEXT_LIT(&t, " has no target left\"\r\nWarning: 399 ");
+    text_put(&t, e->opts->node_name);
+    TEXT_LIT(&t, " \"pool ");
+    text_put(&t, o->name);
+    TEXT_LIT(&t, ": ");
+    text_put_u64(&t, r->tries);
+    text_put(&t, r->tries == 1 ? SLICE(" try, last result ") : SLICE(" tries, last result "));
+    text_put_u64(&t, cause);
+    TEXT_LIT(&t, "\"\r\n");
+    scratch_keep(e, &t);
+    e->count.pools_exhausted++;
+    int status = o->failover.retryable ? 503 : 500;
+    char who = r->target_status != 0 ? 'S' : r->tries == 0 ? 'P' : 'T';
+    log_end(e, r, status, who, phase_of(e, r), SLICE("pool exhausted"));
+    relay_answer(e, r, status, SLICE("All Targets Failed"), text_slice(&t));
+    relay_cancel_tries(e, r, NULL);
+}
+
+/* Tries targets until one takes the request in. e->edits are ready. Returns what the last attempt
+ * came to; LAUNCH_UNREACHABLE when there is no target left. */
+static enum launch try_pool(struct edge *e, struct relay *r)
+{
+    const struct pool_opts *o = pools_opts(e->pools, r->pool);
+    while (r->tries < o->failover.tries) {
+        struct pool_pick pick;
+        if (pool_choose(e->pools, r->pool, r->call_hash, &r->tried, e->now, &pick) != 0)
+            return LAUNCH_UNREACHABLE;
+        r->tried.bits[pick.member / 64] |= 1ULL << (pick.member % 64);
+        struct hop hop = {.addr = pick.addr,
+                          .target = pick.target,
+                          .transport = pick.transport,
+                          .side = SIDE_INSIDE,
+                          .has_tcp = pick.has_tcp,
+                          .listener = LISTENER_NONE};
+        enum launch result = launch(e, r, &hop);
+        if (result != LAUNCH_UNREACHABLE)
+            return result;
+        r->tries++;
+        pool_begin(e->pools, pick.target, e->now);
+        (void)pool_end(e->pools, pick.target, POOL_REFUSED, 0, e->now);
+    }
+    return LAUNCH_UNREACHABLE;
+}
+
+/* Keeps the request as it came (prepared, without lines of ours), so that an answer can be built. */
+static bool keep_prepared(struct edge *e, struct relay *r)
+{
+    struct slice bytes;
+    return keep_edited(e, r, &bytes) == 0;
+}
+
+static void refuse_unkept(struct edge *e, struct relay *r)
+{
+    struct sip_fault full = {.status = 503, .reason = SLICE("Too Many Transactions")};
+    e->count.transactions_refused++;
+    log_end(e, r, 503, 'R', 'R', full.reason);
+    answer_stateless(e, &r->from, &full, SLICE("Retry-After: 5\r\n"));
+    relay_free(e, r);
+}
+
+static void begin_pool(struct edge *e, struct relay *r)
+{
+    const struct pool_opts *o = pools_opts(e->pools, r->pool);
+    r->give_up_at = mono_add(e->now, o->failover.within);
+    pool_budget_earn(e->pools, r->pool, e->now);
+    enum launch result = try_pool(e, r);
+    if (result == LAUNCHED)
+        return;
+    if (blocks_slice(&e->blocks, r->request).n == 0 && !keep_prepared(e, r)) {
+        refuse_unkept(e, r);
+        return;
+    }
+    if (result == LAUNCH_NO_ROOM)
+        answer_no_room(e, r);
+    else
+        answer_exhausted(e, r);
+}
+
+/* ---- hops by address and by name -------------------------------------------------------------------------- */
+
+static void answer_unreachable(struct edge *e, struct relay *r, const struct hop *hop)
+{
+    bool flow_gone = hop->fixed_flow;
+    if (flow_gone)
+        e->count.flows_failed++;
+    int status = flow_gone ? 430 : 500;
+    struct slice reason = flow_gone ? SLICE("Flow Failed") : SLICE("Next Hop Unreachable");
+    log_end(e, r, status, 'N', phase_of(e, r), reason);
+    relay_answer(e, r, status, reason, SLICE_NONE);
+}
+
+static void begin_hop(struct edge *e, struct relay *r, const struct hop *hop)
+{
+    enum launch result = launch(e, r, hop);
+    if (result == LAUNCHED)
+        return;
+    if (blocks_slice(&e->blocks, r->request).n == 0 && !keep_prepared(e, r)) {
+        refuse_unkept(e, r);
+        return;
+    }
+    if (result == LAUNCH_NO_ROOM)
+        answer_no_room(e, r);
+    else
+        answer_unreachable(e, r, hop);
+}
+
+static void begin_name(struct edge *e, struct relay *r, const struct where *w)
+{
+    if (!keep_prepared(e, r)) {
+        refuse_unkept(e, r);
+        return;
+    }
+    handle h = slab_handle(&e->relays, r);
+    struct text t = scratch_text(e, 256);
+    text_put(&t, slice_take(w->name, 256));
+    scratch_keep(e, &t);
+    r->resolving = true;
+    r->give_up_at = mono_add(e->now, 64 * e->opts->timers.t1);
+    struct action *a = emit(e, ACT_RESOLVE);
+    a->id = (uint64_t)h.slot << 32 | h.gen;
+    a->text = text_slice(&t);
+    a->port = w->port;
+    a->transport = w->name_transport;
+    relay_arm(e, r);
+}
+
+void relay_begin(struct edge *e, struct relay *r, const struct where *w)
+{
+    if (r->method == SIP_M_INVITE)
+        relay_answer_100(e, r);
+    relay_arm(e, r);
+    if (w->kind == WHERE_POOL)
+        begin_pool(e, r);
+    else if (w->kind == WHERE_HOP)
+        begin_hop(e, r, &w->hop);
+    else
+        begin_name(e, r, w);
+}
+
+/* The next address that a name led to. False when there is none left that can be reached. */
+static bool try_resolved(struct edge *e, struct relay *r)
+{
+    while (r->hop_next < r->hop_count) {
+        struct resolved one;
+        struct slice all = blocks_slice(&e->blocks, r->hops);
+        size_t at = sizeof one * r->hop_next++;
+        if (at + sizeof one > all.n)
+            return false;
+        memcpy(&one, all.p + at, sizeof one);
+        if (!addr_is_unicast(&one.addr) || (r->inside_only && !is_inside(e, &one.addr)))
+            continue;
+        struct hop hop = {.addr = one.addr,
+                          .transport = one.transport,
+                          .side = is_trusted(e, &one.addr) ? SIDE_INSIDE : SIDE_OUTSIDE,
+                          .has_tcp = true,
+                          .listener = LISTENER_NONE};
+        if (edits_from_kept(e, r) && launch(e, r, &hop) == LAUNCHED)
+            return true;
+    }
+    return false;
+}
+
+void relay_resolved(struct edge *e, struct relay *r, const struct event *ev)
+{
+    if (!r->resolving || r->answered)
+        return;
+    r->resolving = false;
+    r->give_up_at = MONO_NONE;
+    unsigned n = ev->addr_count < RESOLVED_MAX ? ev->addr_count : RESOLVED_MAX;
+    r->hop_count = (uint8_t)n;
+    if (n > 0 && blocks_keep(&e->blocks, slice_of(ev->addrs, n * sizeof *ev->addrs), &r->hops) != 0) {
+        answer_no_room(e, r);
+        return;
+    }
+    if (n > 0 && try_resolved(e, r))
+        return;
+    struct slice reason = n == 0 ? SLICE("Name Not Found") : SLICE("Next Hop Unreachable");
+    log_end(e, r, 500, 'N', 'Q', reason);
+    relay_answer(e, r, 500, reason, SLICE_NONE);
+}
+
+/* ---- failing over -------------------------------------------------------------------------------------------- */
+
+static void answer_cancelled(struct edge *e, struct relay *r)
+{
+    log_end(e, r, 487, 'C', phase_of(e, r), SLICE_NONE);
+    relay_answer(e, r, 487, SLICE_NONE, SLICE_NONE);
+}
+
+/* Without other options: what is the truth for upstream? `status` 0 = nothing was heard. */
+static void answer_spent(struct edge *e, struct relay *r, struct slice why, int status)
+{
+    if (status == 0 && r->method != SIP_M_INVITE && e->now >= mono_add(r->arrived, 64 * e->opts->timers.t1)) {
+        /* RFC 4320: the asker has given up already; a late 408 would only do harm. */
+        log_end(e, r, 0, 'T', phase_of(e, r), why);
+        r->answered = true;
+        e->relays_open--;
+        r->server.timeout_at = e->now;
+        relay_arm(e, r);
+        return;
+    }
+    int up = status == 0 ? 408 : 500;
+    if (status == 0 && r->method != SIP_M_INVITE)
+        up = 500;
+    log_end(e, r, up, status == 0 ? 'T' : 'N', phase_of(e, r), why);
+    relay_answer(e, r, up, status == 0 ? SLICE_NONE : why, SLICE_NONE);
+}
+
+/* The newest try came to nothing (`status`: the target's answer, 0 none, -1 transport error): the
+ * next one, or the end. RFC 3261 16.7 steps 4 to 6, 16.8, 16.9. */
+void relay_next(struct edge *e, struct relay *r, struct slice why, int status)
+{
+    if (r->answered)
+        return;
+    if (status > 0)
+        r->target_status = (uint16_t)status;
+    if (r->cancelled) {
+        answer_cancelled(e, r);
+        return;
+    }
+    if (r->pool == NO_POOL || r->ringing) {
+        if (!r->ringing && try_resolved(e, r))
+            return;
+        answer_spent(e, r, why, status);
+        return;
+    }
+    const struct pool_opts *o = pools_opts(e->pools, r->pool);
+    bool time_left = e->now < mono_add(r->arrived, o->failover.within);
+    if (time_left && r->tries < o->failover.tries) {
+        if (!pool_budget_spend(e->pools, r->pool, e->now)) {
+            e->count.failovers_denied++;
+        } else if (!edits_from_kept(e, r)) {
+            answer_no_room(e, r);
+            return;
+        } else {
+            enum launch result = try_pool(e, r);
+            if (result == LAUNCHED) {
+                e->count.failovers++;
+                return;
+            }
+            if (blocks_slice(&e->blocks, r->request).n == 0 && !keep_prepared(e, r)) {
+                refuse_unkept(e, r);
+                return;
+            }
+        }
+    }
+    answer_exhausted(e, r);
+}
+
+/* RFC 3261 18.1.1: the stream that we chose for the size alone was refused; the datagram is what the
+ * next hop asked for. The same target again: no failover. False when that cannot be sent either. */
+bool relay_retry_udp(struct edge *e, struct relay *r, struct try *t)
+{
+    struct hop hop = t->hop;
+    hop.transport = TP_UDP;
+    hop.listener = LISTENER_NONE;
+    hop.flow = FLOW_NONE;
+    hop.has_tcp = false;
+    if (newest_try(e, r) != t || !edits_from_kept(e, r))
+        return false;
+    try_judge(e, t, POOL_CANCELLED, 0);
+    try_free(e, t);
+    r->tries--;
+    if (launch(e, r, &hop) != LAUNCHED)
+        relay_next(e, r, SLICE("Next Hop Unreachable"), -1);
+    return true;
+}
+
+/* One try failed for good or is given up. */
+void try_failed(struct edge *e, struct try *t, enum pool_outcome o, dur_ns retry_after, int status)
+{
+    struct relay *r = relay_of(e, t);
+    try_judge(e, t, o, retry_after);
+    bool was_newest = r != NULL && newest_try(e, r) == t;
+    if (t->abandoned || !was_newest)
+        return;
+    t->abandoned = true;
+    t->no_answer_at = MONO_NONE;
+    t->client.retransmit_at = MONO_NONE; /* the kept bytes belong to the next try now */
+    relay_next(e, r, o == POOL_REFUSED ? SLICE("Next Hop Unreachable") : SLICE("No Answer"), status);
+}
+
+/* A timer asks for the bytes again. */
+void try_resend(struct edge *e, struct try *t)
+{
+    struct relay *r = relay_of(e, t);
+    struct slice kept = blocks_slice(&e->blocks, t->sent);
+    if (kept.n == 0 && r != NULL && t->kind == TRY_REQUEST && !t->abandoned)
+        kept = blocks_slice(&e->blocks, r->request);
+    if (kept.n == 0)
+        return;
+    struct text out = scratch_text(e, kept.n);
+    text_put(&out, kept);
+    scratch_keep(e, &out);
+    if (!text_fits(&out))
+        return;
+    try_send_bytes(e, t, text_slice(&out));
+    e->count.resends++;
+    if (r != NULL && r->resent_out < UINT8_MAX)
+        r->resent_out++;
+}
+
+/* ---- ACK of a 2xx -------------------------------------------------------------------------------------------- */
+
+/* It is end to end: forwarded without a transaction, by the dialog's route. Its branch is the same
+ * for every repeat (RFC 3261 16.11), and names no try. */
+void ack_forward(struct edge *e, const struct origin *from)
+{
+    if (from->side == SIDE_OUTSIDE && !sip_has(&e->msg, SIP_H_ROUTE)) {
+        e->count.acks_unmatched++;
+        return;
+    }
+    uint64_t loop_hash = loop_hash_of(e, &e->msg, &e->facts);
+    int hops = guard_hops(e->facts.max_forwards, e->opts->hops_max);
+    if (hops < 0 || loops_here(e, &e->msg, &e->facts, loop_hash)) {
+        e->count.loops++;
+        return;
+    }
+    struct where w;
+    route_request(e, from, &w);
+    if (w.kind != WHERE_HOP) {
+        e->count.acks_unmatched++;
+        return;
+    }
+    struct try t = {.hop = w.hop, .kind = TRY_REQUEST};
+    if (t.hop.listener == LISTENER_NONE)
+        t.hop.listener = egress_for(e, &t.hop.addr, t.hop.transport, t.hop.side);
+    if (t.hop.listener == LISTENER_NONE)
+        return;
+    if (t.hop.transport != TP_UDP && !t.hop.fixed_flow) {
+        struct flow *flow = flow_for(e, &t.hop);
+        if (flow == NULL) {
+            e->count.sends_failed++;
+            return;
+        }
+        t.hop.flow = flow->id;
+    }
+    struct branch b = {.worker = 255,
+                       .process_generation = e->process_generation,
+                       .of = {UINT32_MAX, 0},
+                       .nonce = siphash(&e->seed, e->facts.via.branch.p, e->facts.via.branch.n) &
+                                0xffffffffffffULL,
+                       .loop_hash = loop_hash};
+    struct text line = scratch_text(e, 512);
+    put_via(e, &line, t.hop.transport, t.hop.listener, &b);
+    scratch_keep(e, &line);
+    struct text mf = scratch_text(e, 4);
+    text_put_u64(&mf, (uint64_t)hops);
+    scratch_keep(e, &mf);
+    sip_set_header(&e->edits, SIP_H_MAX_FORWARDS, text_slice(&mf), &e->out->scratch);
+    sip_push_via(&e->edits, text_slice(&line));
+    size_t size = sip_edits_size(&e->edits);
+    char *p = arena_take(&e->out->scratch, size, 1);
+    int n = p != NULL ? sip_serialise_flat(&e->edits, p, size) : -1;
+    if (n < 0)
+        return;
+    e->count.acks_forwarded++;
+    try_send_bytes(e, &t, slice_of(p, (size_t)n));
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Responses (RFC 3261 16.7): matched by our branch, passed up without their top Via, or a reason to
+ * fail over. */
+#include "edge/edge_int.h"
+
+/* ---- matching ----------------------------------------------------------------------------------------- */
+
+static struct try *match(struct edge *e, const struct event *ev, unsigned hops)
+{
+    struct branch b;
+    if (branch_parse(e->facts.via.branch, &b) != 0 ||
+        b.process_generation != e->process_generation)
+        return NULL;
+    if (b.worker != e->worker) {
+        if (b.worker < e->workers && hops == 0) {
+            hand_over(e, ev, b.worker, 1);
+            return NULL;
+        }
+        return NULL;
+    }
+    struct try *t = slab_get(&e->tries, b.of);
+    if (t == NULL || t->nonce != b.nonce || t->kind == TRY_CANCEL)
+        return NULL;
+    if (e->facts.method == SIP_M_CANCEL && t->method != SIP_M_CANCEL)
+        return slab_get(&e->tries, t->cancel);
+    return e->facts.method == t->method ? t : NULL;
+}
+
+/* ---- up ----------------------------------------------------------------------------------------------- */
+
+static struct slice without_via(struct edge *e)
+{
+    sip_edits_init(&e->edits, &e->msg);
+    sip_pop_via(&e->edits, &e->facts);
+    size_t size = sip_edits_size(&e->edits);
+    char *p = arena_take(&e->out->scratch, size, 1);
+    int n = p != NULL ? sip_serialise_flat(&e->edits, p, size) : -1;
+    return n < 0 ? SLICE_NONE : slice_of(p, (size_t)n);
+}
+
+/* The kept request goes when no try can need it any more: to be ACKed, cancelled or sent again. */
+static void settle(struct edge *e, struct relay *r)
+{
+    if (!r->answered)
+        return;
+    for (uint32_t slot = r->first_try; slot != NO_TRY;) {
+        const struct try *t = try_at(e, slot);
+        if (t->kind == TRY_REQUEST && !txn_is_final(&t->client))
+            return;
+        slot = t->older;
+    }
+    blocks_release(&e->blocks, &r->request);
+}
+
+static void pass_provisional(struct edge *e, struct relay *r, struct try *t)
+{
+    int status = e->msg.status;
+    if (r->method == SIP_M_INVITE)
+        r->timer_c_at = mono_add(e->now, e->opts->timer_c);
+    if (t->want_cancel)
+        try_cancel(e, t);
+    if (status == 100) {
+        /* Alive, but nothing rings yet: from now on the try lasts as long as its target shows signs
+         * of life (see timer.c). */
+        if (!t->heard_100 && t->no_answer_at != MONO_NONE) {
+            dur_ns half = pools_opts(e->pools, r->pool)->failover.try_timeout / 2;
+            t->no_answer_at = mono_add(e->now, half);
+        }
+        t->heard_100 = true;
+        return;
+    }
+    if (t->abandoned) {
+        /* We gave this one up: it must not ring beside the other. */
+        if (r->method == SIP_M_INVITE)
+            try_cancel(e, t);
+        return;
+    }
+    t->heard_100 = true;
+    t->rings = true;
+    t->no_answer_at = MONO_NONE;
+    r->ringing = true;
+    r->give_up_at = r->cancelled ? r->give_up_at : MONO_NONE;
+    if (r->first_us == UINT32_MAX)
+        r->first_us = since_us(e->now, r->arrived);
+    struct slice bytes = without_via(e);
+    if (bytes.n > 0)
+        relay_send_up(e, r, status, bytes);
+}
+
+static void pass_success(struct edge *e, struct relay *r, struct try *t)
+{
+    struct slice bytes = without_via(e);
+    if (bytes.n == 0)
+        return;
+    r->target_status = e->msg.status;
+    if (r->first_us == UINT32_MAX)
+        r->first_us = since_us(e->now, r->arrived);
+    if (!r->answered) {
+        log_end(e, r, e->msg.status, '-', 'D', SLICE_NONE);
+        relay_send_up(e, r, e->msg.status, bytes);
+    } else if (r->method == SIP_M_INVITE) {
+        /* A 2xx more: of a fork downstream, repeated, or late. The caller must see each of them
+         * (16.7 step 5), whatever became of the server transaction. */
+        emit_to(e, &r->from, bytes);
+    }
+    if (r->method == SIP_M_INVITE)
+        relay_cancel_tries(e, r, t);
+}
+
+static bool moves_on(const struct edge *e, const struct relay *r, int status)
+{
+    if (r->pool == NO_POOL)
+        return status == 503 && r->hop_next < r->hop_count;
+    const struct pool_opts *o = pools_opts(e->pools, r->pool);
+    for (int i = 0; i < o->failover.on_count; i++)
+        if (o->failover.on[i] == status)
+            return true;
+    return false;
+}
+
+static enum pool_outcome outcome_of(int status)
+{
+    switch (status) {
+    case 503:
+        return POOL_OVERLOADED;
+    case 408:
+        return POOL_TIMED_OUT;
+    case 430:
+        return POOL_LOST;
+    default:
+        return POOL_ANSWERED;
+    }
+}
+
+/* Retry-After in seconds, its comment and parameters ignored; 0 when absent or unreadable. */
+static dur_ns retry_after_of(const struct sip_msg *m)
+{
+    enum { RETRY_AFTER_MAX_S = 3600 };
+    struct slice v = sip_header_value(m, SIP_H_RETRY_AFTER);
+    size_t n = 0;
+    while (n < v.n && v.p[n] >= '0' && v.p[n] <= '9')
+        n++;
+    uint64_t seconds;
+    if (text_parse_u64(slice_take(v, n), RETRY_AFTER_MAX_S, &seconds) != 0)
+        return 0;
+    return seconds * NS_S;
+}
+
+/* A final that is not a success, of the newest try. */
+static void pass_failure(struct edge *e, struct relay *r, struct try *t)
+{
+    int status = e->msg.status;
+    if (r->answered || t->abandoned) {
+        try_judge(e, t, outcome_of(status), 0);
+        return;
+    }
+    bool fail_over = !r->ringing && !r->cancelled && moves_on(e, r, status);
+    if (fail_over) {
+        try_failed(e, t, outcome_of(status), retry_after_of(&e->msg), status);
+        return;
+    }
+    try_judge(e, t, outcome_of(status), retry_after_of(&e->msg));
+    r->target_status = (uint16_t)status;
+    char who = r->cancelled ? 'C' : 'S';
+    /* Never passed as they are: 503 would make upstream shun us for a target's trouble (16.7), and
+     * 408 to a non-INVITE may come too late to be of use (RFC 4320). */
+    if (status == 503 || (status == 408 && r->method != SIP_M_INVITE)) {
+        log_end(e, r, 500, who, phase_of(e, r), SLICE_NONE);
+        struct slice reason = status == 503 ? SLICE("Reason: SIP;cause=503\r\n")
+                                            : SLICE("Reason: SIP;cause=408\r\n");
+        relay_answer(e, r, 500, SLICE_NONE, reason);
+        return;
+    }
+    struct slice bytes = without_via(e);
+    if (bytes.n == 0)
+        return;
+    log_end(e, r, status, who, phase_of(e, r), SLICE_NONE);
+    relay_send_up(e, r, status, bytes);
+}
+
+/* ---- ACK of a failure ------------------------------------------------------------------------------------ */
+
+/* RFC 3261 17.1.1.3: built once from the request and this response, sent again for each repeat. */
+static void ack_failure(struct edge *e, struct relay *r, struct try *t)
+{
+    if (blocks_slice(&e->blocks, t->sent).n > 0) {
+        try_resend(e, t);
+        return;
+    }
+    if (!relay_index_kept(e, r))
+        return;
+    struct slice line = via_line(e, t);
+    struct text out = scratch_text(e, SIP_HEAD_BYTES_MAX);
+    if (sip_write_ack(&out, &e->kept, line, e->facts.to) != 0)
+        return;
+    scratch_keep(e, &out);
+    if (!t->client.reliable && blocks_keep(&e->blocks, text_slice(&out), &t->sent) != 0)
+        t->sent = BLOCK_NONE;
+    try_send_bytes(e, t, text_slice(&out));
+}
+
+void edge_on_response(struct edge *e, const struct event *ev, unsigned hops)
+{
+    e->count.responses_in++;
+    struct sip_fault fault;
+    if (sip_check_response(&e->msg, &e->facts, &fault) != 0) {
+        e->count.responses_bad++;
+        return;
+    }
+    uint64_t handed = e->count.handed_over;
+    struct try *t = match(e, ev, hops);
+    if (t == NULL) {
+        e->count.responses_stray += e->count.handed_over == handed;
+        return;
+    }
+    if (!handle_is_none(t->hop.target))
+        pool_heard(e->pools, t->hop.target, e->now);
+    unsigned todo = txn_recv_response(&t->client, e->msg.status, &e->opts->timers, e->now);
+    struct relay *r = relay_of(e, t);
+    if (t->kind == TRY_PROBE && (todo & TXN_DO_PASS) && e->msg.status >= 200) {
+        probe_answered(e, t, e->msg.status);
+        return;
+    }
+    if (t->kind == TRY_REQUEST && r != NULL) {
+        handle h = slab_handle(&e->tries, t), of = slab_handle(&e->relays, r);
+        if (todo & TXN_DO_ACK)
+            ack_failure(e, r, t);
+        if ((todo & TXN_DO_PASS) && e->msg.status < 200)
+            pass_provisional(e, r, t);
+        else if ((todo & TXN_DO_PASS) && e->msg.status < 300) {
+            try_judge(e, t, POOL_ANSWERED, 0);
+            pass_success(e, r, t);
+        } else if (todo & TXN_DO_PASS)
+            pass_failure(e, r, t);
+        if (txn_is_final(&t->client)) {
+            t->no_answer_at = MONO_NONE;
+            try_leave_flow(e, t);
+        }
+        r = slab_get(&e->relays, of);
+        if (r != NULL)
+            settle(e, r);
+        t = slab_get(&e->tries, h);
+    }
+    if (t == NULL)
+        return;
+    if (todo & TXN_DO_GONE)
+        try_free(e, t);
+    else
+        try_arm(e, t);
+}

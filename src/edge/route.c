@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Where a request goes, and who may say so (RFC 3261 16.4 to 16.6, RFC 3263).
+ *
+ *   from outside   only our own Record-Route tokens are believed; everything else that the message
+ *                  says about its way is refused (or taken off, by configuration)
+ *   from inside    Route and Request-URI are followed as RFC 3261 asks
+ *   then           a token names the dialog's other end; else the first matching rule names a pool;
+ *                  else, from inside, the next Route or the Request-URI */
+#include "edge/edge_int.h"
+
+struct route_set {
+    unsigned count;
+    unsigned popped;              /* leading values that were ours */
+    bool stripped;                /* what is left is not believed */
+    bool has_token, bad_token;
+    struct token token;
+    struct slice token_text;
+    struct slice uri;             /* Request-URI to send; p NULL = as it came */
+    struct slice appended;        /* strict next hop: the old Request-URI goes last */
+    struct sip_span value[SIP_ROUTE_VALUES_MAX];
+};
+
+static void refuse(struct where *w, int status, struct slice reason)
+{
+    w->kind = WHERE_REFUSED;
+    w->refused = (struct sip_fault){.status = status, .reason = reason};
+}
+
+static int collect(const struct edge *e, struct route_set *s)
+{
+    struct sip_values v = sip_values(&e->msg, SIP_H_ROUTE);
+    while (sip_next_value(&v)) {
+        if (s->count == SIP_ROUTE_VALUES_MAX)
+            return -1;
+        s->value[s->count++] = v.value;
+    }
+    return v.err ? -1 : 0;
+}
+
+static int route_uri(const struct edge *e, struct sip_span value, struct slice *ret_text,
+                     struct sip_uri *ret_uri)
+{
+    struct sip_nameaddr na;
+    if (sip_nameaddr_parse(sip_slice(&e->msg, value), &na) != 0 ||
+        sip_uri_parse(na.uri, ret_uri) != 0)
+        return -1;
+    *ret_text = na.uri;
+    return 0;
+}
+
+static bool is_sip(const struct sip_uri *u)
+{
+    return u->scheme == SIP_SCHEME_SIP || u->scheme == SIP_SCHEME_SIPS;
+}
+
+/* A user part at one of our own addresses: is it a token of this dialog? */
+static bool take_token(const struct edge *e, struct route_set *s, struct slice user)
+{
+    if (s->has_token && slice_equal(user, s->token_text))
+        return true;
+    struct token token;
+    if (token_parse(&e->opts->keys, user, e->facts.call_id, &token) != 0)
+        return false;
+    s->has_token = true;
+    s->token = token;
+    s->token_text = user;
+    return true;
+}
+
+/* RFC 3261 16.4: a strict router in front of us put our Record-Route URI into the Request-URI and
+ * the real one at the end of the Route. */
+static int undo_strict_router(struct edge *e, struct route_set *s)
+{
+    const struct sip_uri *u = &e->facts.uri;
+    if (s->count == 0 || u->user.n == 0 || !is_sip(u) || !is_own_host(e, u->host, u->port) ||
+        !take_token(e, s, u->user))
+        return 0;
+    struct sip_uri last;
+    if (route_uri(e, s->value[s->count - 1], &s->uri, &last) != 0)
+        return -1;
+    s->count--;
+    return 0;
+}
+
+static int pop_own_routes(struct edge *e, struct route_set *s)
+{
+    while (s->popped < s->count) {
+        struct slice text;
+        struct sip_uri u;
+        if (route_uri(e, s->value[s->popped], &text, &u) != 0)
+            return -1;
+        if (!is_sip(&u) || !is_own_host(e, u.host, u.port))
+            break;
+        if (u.user.n > 0 && !take_token(e, s, u.user))
+            s->bad_token = true;
+        s->popped++;
+    }
+    return 0;
+}
+
+/* ---- next hops --------------------------------------------------------------------------------- */
+
+/* A target that we know exactly is inside; so is a trusted address; all else is outside. */
+static uint8_t hop_side(const struct edge *e, const struct addr *a)
+{
+    if (is_trusted(e, a))
+        return SIDE_INSIDE;
+    for (int p = 0; p < e->opts->pool_count; p++)
+        for (int i = 0; i < e->opts->pools[p].target_count; i++)
+            if (addr_equal(&e->opts->pools[p].targets[i].addr, a))
+                return SIDE_INSIDE;
+    return SIDE_OUTSIDE;
+}
+
+static void to_address(struct edge *e, struct where *w, const struct addr *a, uint8_t transport)
+{
+    if (!addr_is_unicast(a)) {
+        refuse(w, 403, SLICE("Address Not Allowed"));
+        return;
+    }
+    if (w->inside_only && !is_inside(e, a)) {
+        e->count.routes_refused++;
+        refuse(w, 403, SLICE("Not Inside"));
+        return;
+    }
+    w->kind = WHERE_HOP;
+    w->hop = (struct hop){.addr = *a,
+                          .transport = transport,
+                          .side = hop_side(e, a),
+                          .listener = LISTENER_NONE};
+}
+
+/* RFC 3263 in so far as it needs no look-up; names go to the resolver. */
+static void to_uri(struct edge *e, struct where *w, const struct sip_uri *u)
+{
+    if (!is_sip(u)) {
+        refuse(w, 416, SLICE("Unsupported URI Scheme"));
+        return;
+    }
+    int tp = sip_uri_transport(u, TP_UDP);
+    if (tp != TP_UDP && tp != TP_TCP) {
+        refuse(w, 500, SLICE("Transport Not Available"));
+        return;
+    }
+    struct slice host = u->host;
+    (void)sip_param(u->params, SLICE("maddr"), &host);
+    bool given = sip_param(u->params, SLICE("transport"), NULL);
+    struct addr a;
+    if (addr_parse_host(host, u->port != 0 ? u->port : 5060, &a) == 0) {
+        to_address(e, w, &a, (uint8_t)tp);
+        w->hop.has_tcp = w->kind == WHERE_HOP && !given;
+        return;
+    }
+    w->kind = WHERE_NAME;
+    w->name = host;
+    w->port = u->port;
+    w->name_transport = given ? (uint8_t)tp : 255;
+}
+
+/* Down the very path that the caller's request came up. */
+static void to_caller_flow(struct edge *e, struct where *w, const struct token *t)
+{
+    w->kind = WHERE_HOP;
+    w->hop = (struct hop){.addr = t->caller,
+                          .transport = t->transport,
+                          .side = SIDE_OUTSIDE,
+                          .listener = t->listener};
+    if (t->flow.gen != 0) {
+        w->hop.flow = t->flow;
+        w->hop.fixed_flow = true;
+    } else if (t->listener >= LISTENERS_MAX || !e->opts->listener[t->listener].used ||
+               e->opts->listener[t->listener].transport != TP_UDP) {
+        w->hop.listener = LISTENER_NONE;
+    }
+}
+
+/* Within a dialog of ours: the From tag tells which end speaks, so the other one is meant. */
+static void to_dialog_peer(struct edge *e, const struct origin *from, struct where *w,
+                           struct route_set *s, const struct sip_uri *target)
+{
+    const struct token *t = &s->token;
+    w->by_token = true;
+    bool to_callee = t->from_tag == token_tag_hash(e->facts.from_tag);
+    uint8_t side = to_callee ? t->side_callee : t->side_caller;
+    if (!to_callee && side == SIDE_OUTSIDE) {
+        to_caller_flow(e, w, t);
+        return;
+    }
+    w->inside_only = from->side == SIDE_OUTSIDE && side == SIDE_INSIDE;
+    struct addr a;
+    if (!to_callee && addr_parse_host(target->host, 5060, &a) == 0 &&
+        addr_same_host(&a, &t->caller))
+        w->inside_only = false; /* back to the host that began the dialog */
+    to_uri(e, w, target);
+    if (w->kind == WHERE_HOP)
+        w->hop.side = side;
+}
+
+static bool by_rule(const struct edge *e, const struct origin *from, struct where *w)
+{
+    for (int i = 0; i < e->opts->rule_count; i++) {
+        const struct edge_rule *rule = &e->opts->rules[i];
+        if (rule->from != RULE_ANY && rule->from != from->side)
+            continue;
+        if (rule->method.n > 0 && !slice_equal(rule->method, e->facts.method_name))
+            continue;
+        w->kind = WHERE_POOL;
+        w->pool = rule->pool;
+        return true;
+    }
+    return false;
+}
+
+static void to_next_route(struct edge *e, const struct origin *from, struct where *w,
+                          struct route_set *s)
+{
+    struct slice text;
+    struct sip_uri u;
+    if (route_uri(e, s->value[s->popped], &text, &u) != 0) {
+        refuse(w, 400, SLICE("Bad Route"));
+        return;
+    }
+    w->by_token = s->has_token;
+    w->inside_only = from->side == SIDE_OUTSIDE;
+    if (!sip_param(u.params, SLICE("lr"), NULL)) {
+        /* A strict router comes next (RFC 3261 16.6.6). */
+        s->appended = s->uri.p != NULL ? s->uri : sip_slice(&e->msg, e->msg.uri);
+        s->uri = text;
+        s->popped++;
+    }
+    to_uri(e, w, &u);
+}
+
+static void decide(struct edge *e, const struct origin *from, struct where *w, struct route_set *s)
+{
+    struct sip_uri target = e->facts.uri;
+    if (s->uri.p != NULL && sip_uri_parse(s->uri, &target) != 0) {
+        refuse(w, 400, SLICE("Bad Route"));
+        return;
+    }
+    if (s->popped < s->count && !s->stripped) {
+        to_next_route(e, from, w, s);
+        return;
+    }
+    if (s->has_token) {
+        to_dialog_peer(e, from, w, s, &target);
+        return;
+    }
+    bool follow_uri = from->side == SIDE_INSIDE && e->facts.to_tag.n > 0;
+    if (!follow_uri && by_rule(e, from, w))
+        return;
+    if (from->side == SIDE_OUTSIDE || (is_sip(&target) && is_own_host(e, target.host, target.port))) {
+        e->count.unroutable++;
+        refuse(w, 404, SLICE("No Route For This Request"));
+        return;
+    }
+    to_uri(e, w, &target);
+}
+
+/* ---- edits ------------------------------------------------------------------------------------- */
+
+/* The Route header as it goes on: what is left of it in one line. */
+static void edit_routes(struct edge *e, const struct route_set *s, bool was_strict)
+{
+    unsigned first = s->stripped ? s->count : s->popped;
+    if (s->uri.p != NULL)
+        sip_edit_replace(&e->edits, e->msg.uri, s->uri);
+    if (first == 0 && !was_strict)
+        return;
+    sip_drop_headers(&e->edits, SIP_H_ROUTE);
+    if (first == s->count && s->appended.n == 0)
+        return;
+    struct text t = scratch_text(e, SIP_HEAD_BYTES_MAX);
+    TEXT_LIT(&t, "Route: ");
+    for (unsigned i = first; i < s->count; i++) {
+        if (i > first)
+            TEXT_LIT(&t, ", ");
+        text_put(&t, sip_slice(&e->msg, s->value[i]));
+    }
+    if (s->appended.n > 0) {
+        if (first < s->count)
+            TEXT_LIT(&t, ", ");
+        TEXT_LIT(&t, "<");
+        text_put(&t, s->appended);
+        TEXT_LIT(&t, ">");
+    }
+    TEXT_LIT(&t, "\r\n");
+    scratch_keep(e, &t);
+    sip_push_header(&e->edits, text_slice(&t));
+}
+
+/* Believed or not? Returns false when the request is refused. */
+static bool trust_routes(struct edge *e, const struct origin *from, struct where *w,
+                         struct route_set *s)
+{
+    if (from->side == SIDE_INSIDE)
+        return true;
+    if (s->bad_token)
+        e->count.tokens_bad++;
+    if (!s->bad_token && (s->popped == s->count || s->has_token))
+        return true;
+    if (e->opts->strip_foreign_routes) {
+        e->count.routes_stripped++;
+        s->stripped = true;
+        s->has_token = false;
+        return true;
+    }
+    e->count.routes_refused++;
+    refuse(w, 403, SLICE("Route Not Allowed"));
+    emit_notice(e, NOTICE_ROUTE_REFUSED, sip_header_value(&e->msg, SIP_H_ROUTE));
+    return false;
+}
+
+/* Decides for e->msg and begins the edits (e->edits) that every forwarding of it needs. */
+void route_request(struct edge *e, const struct origin *from, struct where *w)
+{
+    struct route_set s;
+    memset(&s, 0, offsetof(struct route_set, value));
+    memset(w, 0, sizeof *w);
+    if (collect(e, &s) != 0 || undo_strict_router(e, &s) != 0 || pop_own_routes(e, &s) != 0) {
+        refuse(w, 400, SLICE("Bad Route"));
+        return;
+    }
+    bool was_strict = s.uri.p != NULL;
+    if (!trust_routes(e, from, w, &s))
+        return;
+    decide(e, from, w, &s);
+    if (w->kind == WHERE_REFUSED)
+        return;
+    sip_edits_init(&e->edits, &e->msg);
+    sip_stamp_via(&e->edits, &e->facts, &from->source, &e->out->scratch);
+    edit_routes(e, &s, was_strict);
+}

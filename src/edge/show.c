@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What an operator sees: rows of JSON lines, a page at a time, so that a full table never makes a
+ * worker miss its messages. */
+#include "edge/edge_int.h"
+
+enum { ROW_BYTES_MAX = 2048 };
+
+static void put_string(struct text *t, struct slice s)
+{
+    static const char hex[] = "0123456789abcdef";
+    text_put_char(t, '"');
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+        if (c == '"' || c == '\\') {
+            text_put_char(t, '\\');
+            text_put_char(t, (char)c);
+        } else if (c < 0x20 || c >= 0x7f) {
+            TEXT_LIT(t, "\\u00");
+            text_put_char(t, hex[c >> 4]);
+            text_put_char(t, hex[c & 15]);
+        } else {
+            text_put_char(t, (char)c);
+        }
+    }
+    text_put_char(t, '"');
+}
+
+static void key(struct text *t, const char *name)
+{
+    text_put(t, t->n > 0 && t->p[t->n - 1] == '{' ? SLICE("\"") : SLICE(",\""));
+    text_put(t, slice_cstr(name));
+    TEXT_LIT(t, "\":");
+}
+
+static void put_text_field(struct text *t, const char *name, struct slice s)
+{
+    key(t, name);
+    put_string(t, s);
+}
+
+static void put_number(struct text *t, const char *name, uint64_t v)
+{
+    key(t, name);
+    text_put_u64(t, v);
+}
+
+static void put_bool(struct text *t, const char *name, bool v)
+{
+    key(t, name);
+    text_put(t, v ? SLICE("true") : SLICE("false"));
+}
+
+static void put_addr(struct text *t, const char *name, const struct addr *a)
+{
+    key(t, name);
+    text_put_char(t, '"');
+    addr_put(t, a);
+    text_put_char(t, '"');
+}
+
+static struct slice side_name(uint8_t side)
+{
+    return side == SIDE_INSIDE ? SLICE("inside") : SLICE("outside");
+}
+
+/* ---- pools -------------------------------------------------------------------------------------------- */
+
+static void pool_row(struct edge *e, struct text *t, uint16_t pool, handle target)
+{
+    static const char *admin[] = {"ready", "drain", "maint"};
+    struct pool_status s;
+    if (!pool_status(e->pools, target, e->now, &s))
+        return;
+    char why_bytes[256];
+    struct text why = text_into(why_bytes, sizeof why_bytes);
+    pool_explain(e->pools, target, e->now, &why);
+    text_put_char(t, '{');
+    put_text_field(t, "pool", s.pool);
+    put_text_field(t, "target", s.uri);
+    put_addr(t, "address", &s.addr);
+    put_text_field(t, "transport", transport_name((enum transport)s.transport));
+    put_text_field(t, "zone", s.zone);
+    put_bool(t, "own_zone", s.own_zone);
+    put_text_field(t, "admin", slice_cstr(admin[s.admin]));
+    put_bool(t, "fit", s.fit);
+    put_bool(t, "up", s.up);
+    put_bool(t, "ejected", s.ejected);
+    put_bool(t, "panic", pool_panics(e->pools, pool));
+    put_number(t, "weight", s.weight);
+    put_number(t, "open", s.open);
+    put_number(t, "begun", s.begun);
+    put_number(t, "answered", s.answered);
+    put_number(t, "failed", s.failed);
+    if (s.heard_ago != MONO_NONE)
+        put_number(t, "heard_ms_ago", s.heard_ago / NS_MS);
+    put_text_field(t, "why", text_slice(&why));
+    put_number(t, "worker", e->worker);
+    TEXT_LIT(t, "}\n");
+}
+
+/* The cursor counts targets over all pools. */
+static void show_pools(struct edge *e, uint64_t *cursor, struct text *t)
+{
+    uint64_t at = 0;
+    for (uint16_t p = 0; p < pools_count(e->pools); p++) {
+        for (uint16_t i = 0; i < pools_opts(e->pools, p)->target_count; i++, at++) {
+            if (at < *cursor)
+                continue;
+            if (t->n + ROW_BYTES_MAX > t->cap) {
+                *cursor = at;
+                return;
+            }
+            pool_row(e, t, p, pool_member(e->pools, p, i));
+        }
+    }
+    *cursor = 0;
+}
+
+/* ---- transactions ------------------------------------------------------------------------------------- */
+
+static void relay_row(struct edge *e, struct text *t, const struct relay *r)
+{
+    text_put_char(t, '{');
+    put_text_field(t, "method", sip_method_name((enum sip_method)r->method));
+    put_text_field(t, "state", slice_cstr(txn_state_name((enum txn_state)r->server.state)));
+    put_number(t, "age_ms", mono_since(e->now, r->arrived) / NS_MS);
+    put_addr(t, "source", &r->from.source);
+    put_text_field(t, "transport", transport_name((enum transport)r->from.transport));
+    put_text_field(t, "side", side_name(r->from.side));
+    if (r->dest.family != 0)
+        put_addr(t, "dest", &r->dest);
+    if (r->pool != NO_POOL)
+        put_text_field(t, "pool", pools_opts(e->pools, r->pool)->name);
+    put_number(t, "tries", r->tries);
+    put_bool(t, "ringing", r->ringing);
+    put_bool(t, "cancelled", r->cancelled);
+    put_bool(t, "answered", r->answered);
+    struct slice log = blocks_slice(&e->blocks, r->log);
+    if (log.n > 0) {
+        _Alignas(8) char copy[LOG_RECORD_BYTES_MAX];
+        memcpy(copy, log.p, log.n);
+        const struct log_record *rec = (const struct log_record *)(const void *)copy;
+        put_text_field(t, "call_id", log_text_of(rec, LOG_CALL_ID));
+        put_text_field(t, "ruri", log_text_of(rec, LOG_RURI));
+    }
+    put_number(t, "worker", e->worker);
+    TEXT_LIT(t, "}\n");
+}
+
+static void show_transactions(struct edge *e, uint64_t *cursor, struct text *t)
+{
+    uint32_t at = *cursor < UINT32_MAX ? (uint32_t)*cursor : UINT32_MAX;
+    const struct relay *r;
+    while (t->n + ROW_BYTES_MAX <= t->cap) {
+        r = slab_next(&e->relays, &at);
+        if (r == NULL) {
+            *cursor = 0;
+            return;
+        }
+        relay_row(e, t, r);
+    }
+    *cursor = at;
+}
+
+/* ---- flows -------------------------------------------------------------------------------------------- */
+
+static void flow_row(struct edge *e, struct text *t, const struct flow *w)
+{
+    text_put_char(t, '{');
+    put_addr(t, "peer", &w->peer);
+    put_text_field(t, "transport", transport_name((enum transport)w->transport));
+    put_text_field(t, "side", side_name(w->side));
+    if (w->listener != LISTENER_NONE)
+        put_text_field(t, "listener", e->opts->listener[w->listener].name);
+    put_text_field(t, "opened_by", w->id.slot & FLOW_OUT ? SLICE("us") : SLICE("peer"));
+    put_text_field(t, "state", w->connecting ? SLICE("connecting") : SLICE("open"));
+    put_number(t, "age_ms", mono_since(e->now, w->opened) / NS_MS);
+    put_number(t, "messages_in", w->messages_in);
+    put_number(t, "messages_out", w->messages_out);
+    put_number(t, "open", w->open);
+    put_number(t, "generation", w->id.gen);
+    put_number(t, "worker", e->worker);
+    TEXT_LIT(t, "}\n");
+}
+
+static void show_flows(struct edge *e, uint64_t *cursor, struct text *t)
+{
+    uint32_t at = *cursor < UINT32_MAX ? (uint32_t)*cursor : UINT32_MAX;
+    while (t->n + ROW_BYTES_MAX <= t->cap) {
+        const struct flow *w = flow_next(e->flows, &at);
+        if (w == NULL) {
+            *cursor = 0;
+            return;
+        }
+        flow_row(e, t, w);
+    }
+    *cursor = at;
+}
+
+/* ---- counters ----------------------------------------------------------------------------------------- */
+
+static void show_counters(struct edge *e, uint64_t *cursor, struct text *t)
+{
+    text_put_char(t, '{');
+#define X(name, help) put_number(t, #name, e->count.name);
+    OBSERVE_COUNTERS(X)
+#undef X
+    struct edge_load load = edge_load(e);
+    put_number(t, "relays_now", load.relays);
+    put_number(t, "relays_open_now", load.relays_open);
+    put_number(t, "tries_now", load.tries);
+    put_number(t, "blocks_now", load.blocks);
+    put_number(t, "flows_now", load.flows);
+    put_number(t, "worker", e->worker);
+    TEXT_LIT(t, "}\n");
+    *cursor = 0;
+}
+
+void edge_show(struct edge *e, enum command_kind what, uint64_t *cursor, struct text *t)
+{
+    if (what == CMD_SHOW_POOLS)
+        show_pools(e, cursor, t);
+    else if (what == CMD_SHOW_TRANSACTIONS)
+        show_transactions(e, cursor, t);
+    else if (what == CMD_SHOW_FLOWS)
+        show_flows(e, cursor, t);
+    else
+        show_counters(e, cursor, t);
+}
+
+/* ---- commands ------------------------------------------------------------------------------------------ */
+
+static struct slice next_word(struct slice *rest)
+{
+    *rest = slice_trim(*rest);
+    size_t n = slice_find(*rest, ' ');
+    struct slice word = slice_take(*rest, n);
+    *rest = slice_drop(*rest, n);
+    return word;
+}
+
+int edge_set_target(struct edge *e, struct slice argument, struct slice *ret_why)
+{
+    struct slice pool = next_word(&argument), uri = next_word(&argument),
+                 state = next_word(&argument);
+    enum pool_admin to;
+    if (slice_equal(state, SLICE("ready")))
+        to = POOL_READY;
+    else if (slice_equal(state, SLICE("drain")))
+        to = POOL_DRAIN;
+    else if (slice_equal(state, SLICE("maint")))
+        to = POOL_MAINT;
+    else {
+        *ret_why = SLICE("the state is ready, drain or maint");
+        return -1;
+    }
+    if (pool_set_admin(e->pools, pool, uri, to, e->now) < 0) {
+        *ret_why = SLICE("no such pool or target");
+        return -1;
+    }
+    return 0;
+}

@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What time brings: retransmissions, tries without an answer, deadlines, ends of linger; and what
+ * became of connections and datagrams. */
+#include "edge/edge_int.h"
+
+#define CONTAINER(node, type, field) ((type *)(void *)((char *)(node) - offsetof(type, field)))
+
+mono_ns edge_deadline(const struct edge *e)
+{
+    return mono_min(wheel_deadline(&e->wheel), pool_deadline(e->pools));
+}
+
+/* ---- relays ------------------------------------------------------------------------------------------- */
+
+static void resend_response(struct edge *e, struct relay *r)
+{
+    struct slice kept = blocks_slice(&e->blocks, r->response);
+    struct text t = scratch_text(e, kept.n);
+    text_put(&t, kept);
+    scratch_keep(e, &t);
+    if (kept.n == 0 || !text_fits(&t))
+        return;
+    emit_to(e, &r->from, text_slice(&t));
+    e->count.resends++;
+}
+
+/* One deadline over all tries has passed, or Timer C. */
+static void relay_gives_up(struct edge *e, struct relay *r)
+{
+    bool timer_c = e->now >= r->timer_c_at;
+    r->give_up_at = MONO_NONE;
+    r->timer_c_at = MONO_NONE;
+    struct try *t = newest_try(e, r);
+    if (r->cancelled) {
+        relay_next(e, r, SLICE("Cancelled"), 0);
+        return;
+    }
+    bool thinking = t != NULL && !t->abandoned && t->heard_100;
+    if (thinking && !timer_c) {
+        /* The target works on it: only Timer C or silence ends that. */
+        r->timer_c_at = mono_add(r->arrived, e->opts->timer_c);
+        return;
+    }
+    if (t != NULL && !t->abandoned) {
+        try_judge(e, t, timer_c ? POOL_CANCELLED : POOL_NO_ANSWER, 0);
+        t->abandoned = true;
+        t->no_answer_at = MONO_NONE;
+        t->client.retransmit_at = MONO_NONE;
+        if (r->method == SIP_M_INVITE)
+            try_cancel(e, t);
+    }
+    if (timer_c && r->pool != NO_POOL) {
+        log_end(e, r, 408, 'T', phase_of(e, r), SLICE("Timer C"));
+        relay_answer(e, r, 408, SLICE_NONE, SLICE_NONE);
+        return;
+    }
+    relay_next(e, r, r->resolving ? SLICE("No Answer From DNS") : SLICE("No Answer"), 0);
+}
+
+static void relay_due(struct edge *e, struct relay *r)
+{
+    handle h = slab_handle(&e->relays, r);
+    if (!r->answered && (e->now >= r->give_up_at || e->now >= r->timer_c_at))
+        relay_gives_up(e, r);
+    r = slab_get(&e->relays, h);
+    if (r == NULL)
+        return;
+    unsigned todo = 0;
+    if (e->now >= txn_deadline(&r->server))
+        todo = txn_expire(&r->server, &e->opts->timers, e->now);
+    if (todo & TXN_DO_RESEND)
+        resend_response(e, r);
+    if (todo & TXN_DO_GONE)
+        relay_free(e, r);
+    else
+        relay_arm(e, r);
+}
+
+/* ---- tries -------------------------------------------------------------------------------------------- */
+
+/* After a 100 a try lasts while its target shows signs of life. Half a try timeout of silence earns
+ * the target a probe; a whole one without a word from it, on anything, ends the try. A target that
+ * is killed right after its 100 costs a call one try timeout, and a slow one costs nothing. */
+static bool target_is_alive(struct edge *e, struct relay *r, struct try *t)
+{
+    const struct pool_opts *o = pools_opts(e->pools, r->pool);
+    mono_ns heard = 0;
+    bool known = pool_last_heard(e->pools, t->hop.target, &heard);
+    if (!o->health.on || !known) {
+        t->no_answer_at = MONO_NONE; /* nothing to judge by: its 100 counts as an answer */
+        return true;
+    }
+    mono_ns last = heard > t->sent_at ? heard : t->sent_at;
+    dur_ns silent = mono_since(e->now, last);
+    if (silent >= o->failover.try_timeout)
+        return false;
+    if (silent >= o->failover.try_timeout / 2) {
+        pool_probe_soon(e->pools, t->hop.target, e->now);
+        t->no_answer_at = mono_add(last, o->failover.try_timeout);
+    } else {
+        t->no_answer_at = mono_add(last, o->failover.try_timeout / 2);
+    }
+    return true;
+}
+
+/* Is there anybody else to ask? If not, this try may go on until the relay's deadline. */
+static bool has_alternative(struct edge *e, const struct relay *r)
+{
+    struct pool_pick pick;
+    return r->tries < pools_opts(e->pools, r->pool)->failover.tries &&
+           pool_choose(e->pools, r->pool, r->call_hash, &r->tried, e->now, &pick) == 0;
+}
+
+static void no_answer(struct edge *e, struct relay *r, struct try *t)
+{
+    if (t->heard_100 && target_is_alive(e, r, t))
+        return;
+    t->no_answer_at = MONO_NONE;
+    bool cancel = t->heard_100 && r->method == SIP_M_INVITE;
+    if (!cancel && !r->cancelled && !has_alternative(e, r)) {
+        try_judge(e, t, POOL_NO_ANSWER, 0);
+        return;
+    }
+    if (cancel)
+        try_cancel(e, t);
+    try_failed(e, t, POOL_NO_ANSWER, 0, 0);
+}
+
+/* Its connection broke, or never came to be. */
+static void broken(struct edge *e, struct relay *r, struct try *t)
+{
+    t->broken = false;
+    if (txn_is_final(&t->client))
+        return;
+    if (t->rings && !t->abandoned) {
+        /* It may come back on another connection; but not for long. */
+        t->client.timeout_at = mono_add(e->now, 4 * e->opts->timers.t1);
+        return;
+    }
+    handle h = slab_handle(&e->tries, t);
+    if (t->tcp_by_size && !t->heard_100 && !t->abandoned && !r->answered && !r->cancelled) {
+        if (relay_retry_udp(e, r, t))
+            return;
+    }
+    try_failed(e, t, POOL_REFUSED, 0, -1);
+    t = slab_get(&e->tries, h);
+    if (t != NULL)
+        try_free(e, t);
+}
+
+static void request_due(struct edge *e, struct relay *r, struct try *t)
+{
+    handle h = slab_handle(&e->tries, t);
+    if (t->broken)
+        broken(e, r, t);
+    else if (e->now >= t->no_answer_at)
+        no_answer(e, r, t);
+    t = slab_get(&e->tries, h);
+    if (t == NULL)
+        return;
+    unsigned todo = 0;
+    if (e->now >= txn_deadline(&t->client))
+        todo = txn_expire(&t->client, &e->opts->timers, e->now);
+    if (todo & TXN_DO_RESEND)
+        try_resend(e, t);
+    if (todo & TXN_DO_TIMEOUT)
+        try_failed(e, t, POOL_NO_ANSWER, 0, 0);
+    t = slab_get(&e->tries, h);
+    if (t == NULL)
+        return;
+    if (todo & TXN_DO_GONE)
+        try_free(e, t);
+    else
+        try_arm(e, t);
+}
+
+static void try_due(struct edge *e, struct try *t)
+{
+    struct relay *r = relay_of(e, t);
+    if (t->kind == TRY_REQUEST && r != NULL) {
+        request_due(e, r, t);
+        return;
+    }
+    if (t->kind == TRY_PROBE && (t->broken || e->now >= t->no_answer_at)) {
+        probe_failed(e, t);
+        return;
+    }
+    unsigned todo = 0;
+    if (e->now >= txn_deadline(&t->client))
+        todo = txn_expire(&t->client, &e->opts->timers, e->now);
+    if (todo & TXN_DO_RESEND)
+        try_resend(e, t);
+    if (todo & TXN_DO_GONE)
+        try_free(e, t);
+    else
+        try_arm(e, t);
+}
+
+/* ---- everything that is due ---------------------------------------------------------------------------- */
+
+static void tell_changes(struct edge *e)
+{
+    struct pool_change c;
+    while (actions_have_room(e->out) && pool_next_change(e->pools, &c)) {
+        struct text t = scratch_text(e, 400);
+        text_put(&t, pools_opts(e->pools, c.pool)->name);
+        if (!handle_is_none(c.target)) {
+            struct pool_status s;
+            if (!pool_status(e->pools, c.target, e->now, &s))
+                continue;
+            text_put_char(&t, ' ');
+            text_put(&t, s.uri);
+            text_put_char(&t, ' ');
+            pool_explain(e->pools, c.target, e->now, &t);
+        }
+        scratch_keep(e, &t);
+        static const enum notice id[] = {[POOL_WENT_DOWN] = NOTICE_TARGET_DOWN,
+                                         [POOL_CAME_UP] = NOTICE_TARGET_UP,
+                                         [POOL_EJECTED] = NOTICE_TARGET_EJECTED,
+                                         [POOL_BACK] = NOTICE_TARGET_UP,
+                                         [POOL_PANICS] = NOTICE_POOL_PANIC,
+                                         [POOL_CALMED] = NOTICE_POOL_CALM};
+        emit_notice(e, id[c.what], text_slice(&t));
+    }
+}
+
+void edge_on_timer(struct edge *e)
+{
+    struct wheel_node *n;
+    while (actions_have_room(e->out) && (n = wheel_expire(&e->wheel, e->now)) != NULL) {
+        /* Both kinds begin with their timer; the slab that holds the node tells which it is. */
+        const char *at = (const char *)n;
+        bool is_relay = at >= e->relays.objects &&
+                        at < e->relays.objects + (size_t)e->relays.size * e->relays.count;
+        if (is_relay)
+            relay_due(e, CONTAINER(n, struct relay, timer));
+        else
+            try_due(e, CONTAINER(n, struct try, timer));
+    }
+    probes_run(e);
+    tell_changes(e);
+}
+
+/* ---- connections --------------------------------------------------------------------------------------- */
+
+void edge_on_flow_opened(struct edge *e, const struct event *ev)
+{
+    if (ev->flow.slot & FLOW_OUT) {
+        struct flow *w = flow_get(e->flows, ev->flow);
+        if (w == NULL)
+            return;
+        w->connecting = false;
+        flow_connect_result(e->flows, &w->peer, w->transport, true, e->now);
+        return;
+    }
+    uint8_t side = side_of(e, ev->listener, &ev->source, ev->flow);
+    if (flow_accepted(e->flows, ev->flow, &ev->source, ev->listener, ev->transport, side, e->now) ==
+        NULL)
+        emit(e, ACT_CLOSE)->flow = ev->flow;
+    else
+        e->count.flows_accepted++;
+}
+
+/* A connection may carry thousands of tries: each is marked here and judged by its timer, so that
+ * one step stays short. */
+static void flow_breaks(struct edge *e, struct flow *w)
+{
+    w->closing = true;
+    while (w->users != FLOW_END) {
+        struct try *t = try_at(e, w->users);
+        try_leave_flow(e, t);
+        t->broken = true;
+        wheel_arm(&e->wheel, &t->timer, e->now);
+    }
+    flow_forget(e->flows, w);
+}
+
+void edge_on_flow_closed(struct edge *e, const struct event *ev)
+{
+    struct flow *w = flow_get(e->flows, ev->flow);
+    if (w != NULL)
+        flow_breaks(e, w);
+}
+
+void edge_on_connect_failed(struct edge *e, const struct event *ev)
+{
+    struct flow *w = flow_get(e->flows, ev->flow);
+    if (w == NULL)
+        return;
+    e->count.connects_failed++;
+    flow_connect_result(e->flows, &w->peer, w->transport, false, e->now);
+    flow_breaks(e, w);
+}
+
+void edge_on_send(struct edge *e, struct flow_id flow, struct slice bytes)
+{
+    emit_flow(e, flow, bytes);
+}
+
+/* The network says that nobody listens there. The echoed datagram begins with our request, and so
+ * our Via with the branch: the very try is known. */
+void edge_on_unreachable(struct edge *e, const struct event *ev)
+{
+    static const char mark[] = ";branch=z9hG4bK";
+    struct slice s = slice_take(ev->bytes, 1024);
+    const char *hit = s.n > 0 ? memmem(s.p, s.n, mark, sizeof mark - 1) : NULL;
+    struct branch b;
+    if (hit == NULL ||
+        branch_parse(slice_take(slice_drop(s, (size_t)(hit - s.p) + 8), BRANCH_TEXT_BYTES), &b) != 0 ||
+        b.process_generation != e->process_generation)
+        return;
+    if (b.worker != e->worker) {
+        if (b.worker < e->workers)
+            hand_over(e, ev, b.worker, 1);
+        return;
+    }
+    struct try *t = slab_get(&e->tries, b.of);
+    if (t == NULL || t->nonce != b.nonce || t->hop.transport != TP_UDP ||
+        !addr_equal(&t->hop.addr, &ev->source))
+        return;
+    t->broken = true;
+    wheel_arm(&e->wheel, &t->timer, e->now);
+}
+
+void edge_on_resolved(struct edge *e, const struct event *ev)
+{
+    handle h = {(uint32_t)(ev->id >> 32), (uint32_t)ev->id};
+    struct relay *r = slab_get(&e->relays, h);
+    if (r != NULL)
+        relay_resolved(e, r, ev);
+}
