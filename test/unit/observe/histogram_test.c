@@ -121,6 +121,17 @@ static void test_quantiles_against_sorted_samples(void **state)
     }
 }
 
+static void test_rank_is_rounded_up(void **state)
+{
+    (void)state;
+    reset();
+    histogram_add(&h, 1);
+    for (unsigned i = 0; i < 1000; i++)
+        histogram_add(&h, 5);
+    assert_int_equal(histogram_quantile(&h, 0), 1);
+    assert_int_equal(histogram_quantile(&h, 1), 5);
+}
+
 static void test_cells_saturate(void **state)
 {
     (void)state;
@@ -145,6 +156,7 @@ int main(void)
         cmocka_unit_test(test_edges),
         cmocka_unit_test(test_error_is_at_most_a_sixteenth),
         cmocka_unit_test(test_quantiles_against_sorted_samples),
+        cmocka_unit_test(test_rank_is_rounded_up),
         cmocka_unit_test(test_cells_saturate),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

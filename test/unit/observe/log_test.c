@@ -298,8 +298,10 @@ static void test_methods(void **state)
         const char *want = m < SIP_M__COUNT && m > 0 ? method[m] : "DANCE";
         r->method = (uint8_t)m;
         pack(r, LOG_METHOD_NAME, SLICE("DANCE"));
+        pack(r, LOG_CALL_ID, SLICE("c1"));
         write_both(r, &nameless);
         read_both();
+        assert_string_equal(find(&from_json, "call_id")->value, "c1");
         assert_string_equal(find(&from_json, "method")->value, want);
     }
 }
