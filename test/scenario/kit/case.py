@@ -84,7 +84,7 @@ class Context:
                 {"bind": f"udp://{self.ip(2)}:5060", "side": "inside"},
                 {"bind": f"tcp://{self.ip(2)}:5060", "side": "inside"},
             ],
-            "pools": {"border": {"targets": targets, "health": {"every": "0s"}, **(pool or {})}},
+            "pools": {"border": {"targets": targets, "health": "off", **(pool or {})}},
             "routes": [{"from": "outside", "to": "border"}],
         }
         config.update(more)
