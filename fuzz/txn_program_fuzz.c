@@ -2,8 +2,7 @@
  *
  * Bytes as a program for one transaction machine: kind, events, statuses, clock jumps. The
  * grammar and what must hold are those of the unit tests. */
-#define PROGRAM_CHECK(c) MUST(c)
-#include "../test/unit/txn/program.h"
+#include "txn_program.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

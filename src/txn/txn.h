@@ -140,6 +140,7 @@ struct txn_key txn_server_key(const struct hash_seed *seed, const struct sip_msg
 struct txn_key txn_merge_key(const struct hash_seed *seed, const struct sip_msg *m,
                              const struct sip_facts *f);
 
+/* "calling", "trying" …; "?" for what is no state. */
 const char *txn_state_name(enum txn_state s);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The INVITE client transaction: RFC 3261 17.1.1, figure 5, as RFC 6026 corrected it. */
+ * The INVITE client transaction: RFC 3261 17.1.1, figure 5, as RFC 6026 corrected it. The dispatch
+ * and the timer arithmetic are tested with the machines. covers: txn.c */
 #include "machine.h"
 
 #define ACK_PASS (TXN_DO_ACK | TXN_DO_PASS)

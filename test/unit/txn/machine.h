@@ -14,7 +14,7 @@
 #include "txn/txn.h"
 
 #define PROGRAM_CHECK(c) assert_true(c)
-#include "program.h"
+#include "fuzz/txn_program.h"
 
 /* Clients are given the status as a response, servers as the user's reply. */
 enum event_id {
@@ -178,7 +178,7 @@ static void check_schedule(struct txn *t, const int *resends_ms, size_t count, u
     assert_int_equal(txn_deadline(t), MONO_NONE);
 }
 
-/* Many seeded programs of one kind; see program.h for what must hold. */
+/* Many seeded programs of one kind; see txn_program.h for what must hold. */
 static void check_programs(enum txn_kind kind)
 {
     struct prng p;

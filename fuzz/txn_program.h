@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * A program of events for one transaction machine, spelled as bytes, and what must hold after each
- * of them. Unit tests draw the bytes at random; the fuzzer chooses them. Whoever includes this
- * defines PROGRAM_CHECK(c).
+ * of them. Unit tests draw the bytes at random; the fuzzer chooses them.
  *
  *   byte 0   kind (2 bits), stream (1 bit), timers (the rest)
  *   then     op (3 bits) and argument (5 bits)
  */
-#ifndef WEIR_TEST_TXN_PROGRAM_H
-#define WEIR_TEST_TXN_PROGRAM_H
+#ifndef WEIR_FUZZ_TXN_PROGRAM_H
+#define WEIR_FUZZ_TXN_PROGRAM_H
 
 #include "txn/txn.h"
+
+#ifndef PROGRAM_CHECK
+#define PROGRAM_CHECK(c) MUST(c)
+#endif
 
 struct program {
     struct txn t;
