@@ -6,6 +6,7 @@
 
 #define ACK_PASS (TXN_DO_ACK | TXN_DO_PASS)
 
+/* clang-format off */
 static const struct row rows[] = {
     {"calling, udp", false, {0}, false, TXN_CALLING, 500, 32000,
      {[E_100] = GO(TXN_DO_PASS, TXN_PROCEEDING, NEVER, NEVER),
@@ -58,6 +59,7 @@ static const struct row rows[] = {
       [E_END] = GONE(0)}},
     {"terminated, stream", true, {486}, false, TXN_TERMINATED, NEVER, NEVER, {{0}}},
 };
+/* clang-format on */
 
 static void test_every_event_in_every_state(void **state)
 {

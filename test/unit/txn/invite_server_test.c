@@ -3,6 +3,7 @@
  * The INVITE server transaction: RFC 3261 17.2.1, figure 7, as RFC 6026 corrected it. */
 #include "machine.h"
 
+/* clang-format off */
 static const struct row rows[] = {
     {"proceeding, udp", false, {0}, false, TXN_PROCEEDING, NEVER, NEVER,
      {[E_100] = STAY(TXN_DO_SEND),
@@ -46,6 +47,7 @@ static const struct row rows[] = {
     {"confirmed, udp", false, {486}, true, TXN_CONFIRMED, NEVER, 5150, {[E_END] = GONE(0)}},
     {"terminated, stream", true, {486}, true, TXN_TERMINATED, NEVER, NEVER, {{0}}},
 };
+/* clang-format on */
 
 static void test_every_event_in_every_state(void **state)
 {

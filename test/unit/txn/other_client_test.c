@@ -3,6 +3,7 @@
  * The client transaction of every other method: RFC 3261 17.1.2, figure 6. */
 #include "machine.h"
 
+/* clang-format off */
 static const struct row rows[] = {
     {"trying, udp", false, {0}, false, TXN_TRYING, 500, 32000,
      {[E_100] = GO(TXN_DO_PASS, TXN_PROCEEDING, 500, 32000),
@@ -49,6 +50,7 @@ static const struct row rows[] = {
     {"completed, udp", false, {100, 200}, false, TXN_COMPLETED, NEVER, 5100, {[E_END] = GONE(0)}},
     {"terminated, stream", true, {200}, false, TXN_TERMINATED, NEVER, NEVER, {{0}}},
 };
+/* clang-format on */
 
 static void test_every_event_in_every_state(void **state)
 {

@@ -3,6 +3,7 @@
  * The server transaction of every other method: RFC 3261 17.2.2, figure 8; RFC 4320. */
 #include "machine.h"
 
+/* clang-format off */
 static const struct row rows[] = {
     {"trying, udp", false, {0}, false, TXN_TRYING, NEVER, NEVER,
      {[E_100] = GO(TXN_DO_SEND, TXN_PROCEEDING, NEVER, NEVER),
@@ -50,6 +51,7 @@ static const struct row rows[] = {
      {[E_REQUEST] = STAY(TXN_DO_RESEND), [E_ERROR] = GONE(0), [E_END] = GONE(0)}},
     {"terminated, stream", true, {200}, false, TXN_TERMINATED, NEVER, NEVER, {{0}}},
 };
+/* clang-format on */
 
 static void test_every_event_in_every_state(void **state)
 {
