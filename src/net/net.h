@@ -16,13 +16,14 @@
 /* Runs until TERM. `load` is called for HUP / `weir reload`: returns a new snapshot or NULL with
  * the errors written. Returns the process's exit status. */
 struct net_run {
-    struct config *config;         /* taken over */
+    struct config *config; /* taken over */
     struct config *(*load)(void *ctx, const struct config *previous, FILE *errors);
     void *ctx;
 };
 int net_run(const struct net_run *run);
 
-/* ---- the control socket, client side ---------------------------------------------------------- */
+/* ---- the control socket, client side ----------------------------------------------------------
+ */
 
 /* Sends one request line ("show pools") and copies what comes back to `out`. The protocol: one line
  * in; lines of JSON out, then a last line {"end":true,"ok":true|false,"error":"…"}.

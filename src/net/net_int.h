@@ -1,0 +1,479 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the files of this room share. Threads and what runs between them:
+ *
+ *            ┌──────── orders ───────▶┌──────────┐──── requests ──▶┌──────────┐
+ *            │  main                  │ worker i │                 │ resolver │
+ *            └◀─────── answers ───────└──────────┘◀─── answers ────└──────────┘
+ *                                       ▲      │ log records
+ *                     hands (each pair) │      ▼
+ *                                     worker j  logger
+ *
+ * Every arrow is one `struct ring` (one producer, one consumer) and a bit in the consumer's
+ * `struct inbox`. Nothing else is shared but configuration, which is never written. */
+#ifndef WEIR_NET_INT_H
+#define WEIR_NET_INT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <netinet/in.h>
+#include "base/base.h"
+#include "config/config.h"
+#include "engine/engine.h"
+#include "net/net.h"
+#include "net/clock.h"
+#include "sip/sip.h"
+#include "step/step.h"
+
+enum {
+    HAND_RING_BYTES = 256 * 1024, /* holds two of the largest messages */
+    ORDER_RING_BYTES = 64 * 1024,
+    ANSWER_RING_BYTES = 4 * 1024 * 1024, /* a page of rows is at most STEP_SCRATCH_ROOM */
+    ASK_RING_BYTES = 64 * 1024,
+    LOG_RING_BYTES = 1024 * 1024,
+};
+
+/* ---- os.c: the system calls that everybody needs ----------------------------------------------
+ */
+
+/* Zeroed private memory, touched lazily, kept in small pages; NULL when refused. Never unmapped
+ * but by memory_unmap(). */
+void *memory_map(size_t n);
+void memory_unmap(void *p, size_t n);
+
+/* A ring in memory of its own; NULL when refused. */
+struct ring *ring_map(uint32_t size);
+
+socklen_t addr_to_sockaddr(const struct addr *a, struct sockaddr_in6 *ret_sa);
+struct addr addr_from_sockaddr(const struct sockaddr_in6 *sa);
+
+/* Bound non-blocking sockets. `shared`: SO_REUSEPORT. Return the descriptor or -1 with errno. */
+int udp_open(const struct addr *bind_to, bool shared);
+int tcp_listen(const struct addr *bind_to, bool shared);
+
+/* Unpredictable bytes, bought 4 KiB at a time. */
+struct entropy {
+    size_t left;
+    unsigned char bytes[4096];
+};
+struct rng entropy_rng(struct entropy *e);
+
+/* Room for `want` descriptors: raises the limit as far as it goes. Returns what there is. */
+uint64_t descriptors_raise(uint64_t want);
+
+/* ---- inbox: knocking on a thread that may be asleep -------------------------------------------
+ */
+
+struct inbox {
+    _Alignas(64) _Atomic uint64_t from_workers; /* bit i: ring from worker i holds something */
+    _Atomic uint32_t from_others;
+    _Atomic uint32_t asleep; /* consumer waits for wake_fd */
+    int wake_fd;             /* eventfd */
+};
+enum { INBOX_MAIN = 1, INBOX_RESOLVER = 2 };
+
+int inbox_init(struct inbox *b);
+void inbox_knock_worker(struct inbox *b, uint32_t worker);
+void inbox_knock_other(struct inbox *b, uint32_t who);
+
+/* Consumer. Says that it is about to sleep; false when there is something to do instead. */
+bool inbox_may_sleep(struct inbox *b);
+void inbox_awake(struct inbox *b);
+void inbox_drain_fd(struct inbox *b);
+
+/* ---- bufpool.c: buffers of streams ------------------------------------------------------------
+ */
+
+/* For what a connection holds while it must: the beginning of a message, or bytes that the peer
+ * does not take. An idle connection holds none.
+ *      4 KiB × 4096    16 KiB × 1024    128 KiB × 256    256 KiB × 64      touched when used */
+enum { BUF_CLASSES = 4 };
+struct buf {
+    char *p; /* NULL = none */
+    uint32_t len;
+    uint32_t off; /* first byte that still counts (write queues) */
+    uint32_t cap;
+    uint32_t class;
+};
+struct bufpool {
+    struct slab class[BUF_CLASSES];
+    void *memory;
+};
+MUST_USE int bufpool_init(struct bufpool *b);
+void bufpool_done(struct bufpool *b);
+
+/* Makes room for `more` bytes behind buf->len, moving what is there if need be. Returns 0, or -1
+ * when that is above `max` bytes or no buffer is left; the buffer is as before then. */
+MUST_USE int buf_room(struct bufpool *b, struct buf *buf, size_t more, size_t max);
+void buf_release(struct bufpool *b, struct buf *buf);
+
+/* ---- streams ----------------------------------------------------------------------------------
+ */
+
+enum conn_state {
+    CONN_FREE = 0,
+    CONN_CONNECTING,
+    CONN_OPEN,
+    CONN_FLUSHING,  /* to be closed once its queue has left; what comes in is thrown away */
+    CONN_LINGERING, /* our side is shut; waits for the peer's end so that no RST eats the answer */
+    CONN_DOOMED,    /* on the worker's list: the engine has yet to be told */
+};
+
+enum {
+    STUB_BYTES_MAX = 4,              /* of CR and LF: half a keep-alive is no message under way */
+    STREAM_READ_BYTES_MAX = 32768,   /* per connection and turn: no peer starves the others */
+    STREAM_QUEUE_BYTES_MAX = 262144, /* unsent bytes of a connection; above it is closed */
+    STREAM_DISCARD_BYTES_MAX = 1 << 20,
+};
+#define STREAM_MESSAGE_WITHIN  (20 * NS_S) /* first byte of a message to its last */
+#define STREAM_SENSIBLE_WITHIN (30 * NS_S) /* accepted to a first message or keep-alive */
+#define STREAM_CLOSE_WITHIN    (2 * NS_S)
+#define STREAM_UNACKED_MS      30000
+
+struct conn {
+    struct wheel_node node; /* first: the wheel gives it back */
+    int fd;
+    int error; /* errno, once doomed */
+    uint64_t gen;
+    uint32_t slot; /* as in flow_id: FLOW_OUT and above are ours */
+    uint8_t state; /* enum conn_state */
+    uint8_t listener;
+    uint8_t transport;
+    uint8_t stub_len;
+    bool deaf;      /* framing failed: nothing more is read as SIP */
+    bool sensible;  /* has sent a message or a keep-alive */
+    bool announced; /* the engine has seen EV_FLOW_OPENED */
+    uint32_t armed; /* what epoll watches */
+    char stub[STUB_BYTES_MAX];
+    uint32_t discarded;
+    struct addr peer;
+    struct sip_framer framer;
+    struct buf in, out;
+    mono_ns began; /* first byte of the message under way; MONO_NONE */
+    mono_ns until; /* connect and close: deadline */
+    mono_ns opened;
+    struct conn *next; /* free or doomed list */
+};
+
+struct streams {
+    struct conn *accepted, *ours;
+    uint32_t accepted_max, ours_max;
+    uint32_t fresh; /* accepted slots never used so far */
+    uint32_t live;
+    struct conn *free;
+    struct conn *doomed, **doomed_end;
+    uint64_t next_gen;
+    struct bufpool pool;
+    struct wheel wheel;
+    char *read_area;              /* STREAM_READ_BYTES_MAX + STUB_BYTES_MAX */
+    int listen_fd[LISTENERS_MAX]; /* -1 = none */
+    mono_ns accept_again;         /* out of descriptors: listeners rest until then */
+};
+
+/* What an action becomes once it has been carried out out of turn. */
+enum { ACT_DONE = 255 };
+
+/* ---- datagrams --------------------------------------------------------------------------------
+ */
+
+enum {
+    UDP_BATCH = 64,
+    /* Not a multiple of a page: else all slots would fight for the same few cache sets. */
+    UDP_SLOT_BYTES = 65536 + 4096 + 192,
+    UDP_FAILED_MAX = 16,
+    UDP_FAILED_BYTES = 1024,
+    UDP_FLAT_BYTES = 512 * 1024,
+};
+
+struct udp_socket {
+    int fd;          /* -1 = none */
+    bool hot;        /* read every turn, not watched by epoll */
+    bool ready;      /* epoll said so */
+    bool failing;    /* its error queue may hold something */
+    uint32_t recent; /* messages in this window */
+};
+
+/* A datagram that the kernel refused at once: told to the engine like an ICMP error. */
+struct udp_failed {
+    struct addr dest;
+    uint8_t listener;
+    int error;
+    uint32_t len;
+    char bytes[UDP_FAILED_BYTES];
+};
+
+/* A removed listener's socket: sends what its transactions still have to say, hears nothing. */
+struct udp_farewell {
+    int fd;
+    mono_ns close_at;
+};
+
+struct udp {
+    struct udp_socket sock[LISTENERS_MAX];
+    uint32_t high; /* sockets are below this index */
+    struct udp_farewell bye[LISTENERS_MAX];
+    char *slots; /* UDP_BATCH × UDP_SLOT_BYTES */
+    char *flat;
+    uint32_t failed_count;
+    struct mmsghdr in[UDP_BATCH];
+    struct iovec in_iov[UDP_BATCH];
+    struct sockaddr_in6 in_name[UDP_BATCH];
+    struct mmsghdr out[STEP_ACTIONS_MAX];
+    struct iovec out_iov[STEP_ACTIONS_MAX];
+    struct sockaddr_in6 out_name[STEP_ACTIONS_MAX];
+    uint32_t out_action[STEP_ACTIONS_MAX];
+    struct udp_failed failed[UDP_FAILED_MAX];
+};
+
+/* ---- worker -----------------------------------------------------------------------------------
+ */
+
+#define DRIVER_COUNTERS(X)                                                                         \
+    X(turns, "rounds of the loop")                                                                 \
+    X(udp_in, "datagrams read")                                                                    \
+    X(udp_reads, "recvmmsg calls")                                                                 \
+    X(udp_out, "datagrams sent")                                                                   \
+    X(udp_writes, "sendmmsg calls")                                                                \
+    X(udp_refused, "datagrams that the kernel did not take")                                       \
+    X(udp_errors, "ICMP errors read")                                                              \
+    X(dest_refused, "sends to an address that is no host's")                                       \
+    X(sends_lost, "sends on a connection that was gone")                                           \
+    X(accepts_refused, "connections refused for want of a slot or descriptor")                     \
+    X(streams_overrun, "connections closed because the peer did not read")                         \
+    X(buffers_refused, "connections closed because no buffer was left")                            \
+    X(streams_slow, "messages that did not come whole in time")                                    \
+    X(hands_lost, "hand-overs lost because a ring was full")                                       \
+    X(asks_lost, "look-ups lost because the resolver's ring was full")
+
+struct driver_counters {
+#define X(name, help) uint64_t name;
+    DRIVER_COUNTERS(X)
+#undef X
+};
+
+struct net;
+
+struct worker {
+    struct net *net;
+    uint32_t index;
+    pthread_t thread;
+    struct inbox inbox;
+    int epfd;
+    struct engine *engine;
+    void *engine_mem;
+    size_t engine_mem_bytes;
+    const struct config *config; /* that the engine has adopted */
+    mono_ns now;
+    uint64_t wall;
+    dur_ns gather; /* 0 = never */
+    bool hot, hot_streams;
+    bool again; /* a batch was full: do not sleep */
+    bool draining, stop;
+    mono_ns window_start;
+    uint32_t window_messages, window_streams;
+    struct driver_counters count;
+    struct entropy entropy;
+    _Atomic uint32_t relays_open;  /* published while draining */
+    struct ring *orders, *answers; /* from and to main */
+    struct ring *ask, *told;       /* to and from the resolver */
+    struct ring *log;
+    struct ring *hand_in[WORKERS_MAX]; /* from worker i */
+    char *hands;                       /* copies of records under way in this batch */
+    size_t hands_used;
+    struct streams streams;
+    struct udp udp;
+    struct actions out;
+};
+
+enum { HANDS_BYTES = 1024 * 1024 };
+
+/* What epoll says of an event: kind, the conn's low generation bits, slot or listener. */
+enum { EP_WAKE = 1, EP_UDP, EP_LISTEN, EP_CONN };
+static inline uint64_t ep_tag(unsigned kind, uint64_t gen, uint32_t slot)
+{
+    return (uint64_t)kind << 56 | (gen & 0xffffff) << 32 | slot;
+}
+
+/* Makes a worker with everything but its sockets and engine. NULL with errno. */
+struct worker *worker_new(struct net *net, uint32_t index, const struct config *c,
+                          uint32_t accepted_max);
+int worker_start(struct worker *w, const struct hash_seed *seed, uint32_t generation);
+void worker_free(struct worker *w);
+
+/* Gives one event to the engine, executing first when there is no room for its actions. */
+void worker_step(struct worker *w, struct event *ev);
+
+/* Executes the actions so far: afterwards the bytes of all events are free to go. */
+void worker_execute(struct worker *w);
+
+/* Executes, tells the engine what came of it, and so on until nothing is left to say. */
+void worker_settle(struct worker *w);
+
+int udp_init(struct worker *w);
+void udp_done(struct worker *w);
+int udp_adopt(struct worker *w, uint8_t listener, int fd);
+void udp_drop(struct worker *w, uint8_t listener);
+void udp_receive(struct worker *w);
+void udp_send(struct worker *w);
+void udp_tell_failed(struct worker *w);
+void udp_close_farewells(struct worker *w);
+mono_ns udp_deadline(const struct worker *w);
+/* Decides which sockets are read every turn. */
+void udp_window(struct worker *w, bool hot);
+
+int streams_init(struct worker *w, const struct config *c, uint32_t accepted_max);
+void streams_done(struct worker *w);
+int stream_adopt(struct worker *w, uint8_t listener, int fd);
+void stream_drop(struct worker *w, uint8_t listener);
+void stream_accept(struct worker *w, uint8_t listener);
+void stream_event(struct worker *w, uint64_t tag, uint32_t events);
+void stream_connect(struct worker *w, const struct action *a);
+void stream_close(struct worker *w, struct flow_id flow);
+void stream_send(struct worker *w, uint32_t first);
+void stream_timers(struct worker *w);
+bool stream_tell_doomed(struct worker *w);
+mono_ns stream_deadline(const struct worker *w);
+
+/* Shared by stream.c and stream_write.c. */
+struct conn *conn_find(struct worker *w, struct flow_id flow);
+struct flow_id conn_id(const struct worker *w, const struct conn *c);
+void conn_doom(struct worker *w, struct conn *c, int error);
+void conn_watch(struct worker *w, struct conn *c);
+void conn_arm(struct worker *w, struct conn *c);
+void conn_write_queue(struct worker *w, struct conn *c);
+
+/* ---- handover.c, orders -----------------------------------------------------------------------
+ */
+
+enum order_kind { ORDER_COMMAND, ORDER_CONFIG, ORDER_STATUS, ORDER_STOP };
+
+/* A new configuration on its way to the workers; main's, alive until all have answered. */
+struct switching {
+    const struct config *config;
+    int fd[WORKERS_MAX][LISTENERS_MAX]; /* new sockets, -1 elsewhere */
+    bool drop[LISTENERS_MAX];           /* listeners that go */
+};
+
+struct order {
+    uint8_t kind;
+    uint8_t command; /* enum command_kind */
+    uint16_t len;    /* of the argument behind */
+    uint64_t id;
+    uint64_t cursor;
+    struct switching *switching;
+};
+
+struct answer {
+    uint64_t id;
+    uint64_t cursor;
+    int error;
+    uint32_t len; /* of rows or an error's text behind */
+};
+
+struct ask {
+    uint64_t id;
+    uint16_t port;
+    uint8_t transport; /* enum transport, 255 = not given */
+    uint8_t len;       /* of the name behind; at most 255 */
+};
+
+struct told {
+    uint64_t id;
+    int error;
+    uint32_t count;
+    struct resolved addr[EVENT_ADDRS_MAX];
+};
+
+void hand_over(struct worker *w, const struct action *a);
+void hands_take(struct worker *w);
+void worker_orders(struct worker *w);
+/* Takes over a bound socket. 0, or -1 with errno. */
+int worker_adopt(struct worker *w, const struct config *c, uint8_t listener, int fd);
+void worker_answer(struct worker *w, uint64_t id, uint64_t cursor, int error,
+                   const struct iovec *iov, uint32_t iov_count);
+
+/* ---- logger.c ---------------------------------------------------------------------------------
+ */
+
+enum log_piece { LOG_PIECE_RECORD = 1, LOG_PIECE_NOTICE = 2 };
+struct log_head {
+    uint32_t piece;
+    uint32_t notice; /* enum notice */
+};
+
+struct logger;
+/* Opens the log and starts the thread. NULL after writing why to `errors`. */
+struct logger *logger_start(struct net *net, const struct config *c, FILE *errors);
+/* New format and path; also reopens. 0, or -1 after writing why: the old file stays then. */
+int logger_switch(struct logger *l, const struct config *c, FILE *errors);
+/* Whether the log could be opened. 0, or -1 after writing why. */
+int logger_try(const struct config *c, FILE *errors);
+void logger_stop(struct logger *l);
+
+/* Worker's side. */
+void log_record(struct worker *w, struct slice record);
+void log_notice(struct worker *w, uint16_t notice, struct slice text);
+
+/* ---- resolver.c -------------------------------------------------------------------------------
+ */
+
+struct resolver;
+struct resolver *resolver_start(struct net *net, FILE *errors);
+void resolver_stop(struct resolver *r);
+struct inbox *resolver_inbox(struct resolver *r);
+void resolver_ask(struct worker *w, const struct action *a);
+
+/* ---- net: main's ------------------------------------------------------------------------------
+ */
+
+struct control;
+
+struct net {
+    const struct net_run *run;
+    struct config *config;
+    uint32_t workers;
+    struct worker *worker[WORKERS_MAX];
+    struct inbox inbox; /* answers of workers */
+    struct logger *logger;
+    struct resolver *resolver;
+    struct control *control;
+    uint32_t started; /* workers whose threads run */
+    uint64_t next_id;
+    bool draining;
+    mono_ns drain_until;
+};
+
+/* Sends an order with an argument. 0, or -1 when the worker's ring is full. */
+int order_send(struct net *net, uint32_t worker, const struct order *o, struct slice argument);
+
+/* Sends an order to a worker and waits for its answer; other answers that come meanwhile are
+ * given to the control socket. Returns the answer's error, or ETIMEDOUT. */
+int order_wait(struct net *net, uint32_t worker, const struct order *o);
+
+/* Reads the answers that have come. `want` = id to look for, 0 none; true when it came. */
+bool answers_take(struct net *net, uint64_t want, int *ret_error);
+
+struct control *control_open(struct net *net, struct slice path, FILE *errors);
+void control_close(struct control *c);
+enum { CONTROL_POLL_MAX = 17 };
+struct pollfd;
+unsigned control_poll(struct control *c, struct pollfd *fds);
+void control_serve(struct control *c, const struct pollfd *fds, unsigned count);
+void control_answer(struct control *c, uint32_t worker, const struct answer *a, struct slice rows);
+bool control_is_busy(const struct control *c);
+void control_tick(struct control *c, mono_ns now);
+
+/* Loads and switches. 0, or -1 with the reasons written to `errors`; nothing has changed then. */
+int net_reload(struct net *net, FILE *errors);
+
+/* Opens every listener of `c` that `previous` (may be NULL) does not have, for all workers. */
+int listeners_open(const struct config *c, const struct config *previous, struct switching *s,
+                   FILE *errors);
+void listeners_close(struct switching *s, uint32_t workers);
+
+void net_drain(struct net *net);
+
+#endif
