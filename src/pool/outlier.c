@@ -174,13 +174,12 @@ bool pool_end(struct pools *p, handle target, enum pool_outcome o, dur_ns retry_
     if (o == POOL_CANCELLED)
         return false;
     if (o != POOL_NO_ANSWER && o != POOL_REFUSED)
-        t->heard_at = now > 0 ? now : 1;
-    if (o == POOL_LOST) {
+        pool_heard(p, target, now);
+    if (o != POOL_LOST)
+        pool__count_outcome(pool, o == POOL_ANSWERED);
+    if (o == POOL_LOST)
         t->answered++;
-        return false;
-    }
-    pool__count_outcome(pool, o == POOL_ANSWERED);
-    if (o == POOL_ANSWERED)
+    else if (o == POOL_ANSWERED)
         note_answer(p, pool, t, now);
     else if (o == POOL_OVERLOADED && retry_after_ns > 0)
         heed_advice(p, t, retry_after_ns, now);

@@ -246,6 +246,30 @@ static void a_sign_after_the_time_is_over_brings_it_back(void **state)
     world_end(&w);
 }
 
+/* A call that had hung on it all the time is answered at last, even if only by a 430. */
+static void a_late_answer_is_a_sign_of_life(void **state)
+{
+    (void)state;
+    static const enum pool_outcome answers[] = {POOL_LOST, POOL_ANSWERED, POOL_TIMED_OUT};
+    for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
+        struct world w;
+        struct pool_opts *o = world_one(&w, POOL_ROUND_ROBIN, 2);
+        o->health.on = true;
+        o->health.fall = 1000;
+        world_adopt(&w, 1);
+        pool_begin(w.p, world_target(&w, 0), w.now);
+        world_fail(&w, 0, POOL_NO_ANSWER, 5);
+        world_run(&w, 10 * NS_S, 2);
+        assert_false(world_fit(&w, 0));
+        (void)pool_end(w.p, world_target(&w, 0), answers[i], 0, w.now);
+        assert_true(world_fit(&w, 0));
+        unsigned counts[POOL_TARGETS_MAX];
+        world_count(&w, 110, counts);
+        assert_near(counts[0], 10, 1);
+        world_end(&w);
+    }
+}
+
 /* Nobody is there: find out at once when that changes. */
 static void an_ejection_sends_a_probe(void **state)
 {
@@ -404,6 +428,7 @@ int main(void)
         cmocka_unit_test(three_answers_end_an_ejection),
         cmocka_unit_test(a_silent_one_needs_a_sign_of_life),
         cmocka_unit_test(a_sign_after_the_time_is_over_brings_it_back),
+        cmocka_unit_test(a_late_answer_is_a_sign_of_life),
         cmocka_unit_test(an_ejection_sends_a_probe),
         cmocka_unit_test(retry_after_is_heeded),
         cmocka_unit_test(advice_differs_from_edge_to_edge),
