@@ -160,9 +160,8 @@ int main(int argc, char **argv)
     static struct pool_target_opts target;
     static struct pool_opts pool;
     static struct edge_rule rule;
-    target = (struct pool_target_opts){.uri = SLICE("udp://127.0.0.1:5070"),
-                                       .addr = address("127.0.0.1:5070"),
-                                       .weight = 1};
+    target = (struct pool_target_opts){
+        .uri = SLICE("udp://127.0.0.1:5070"), .addr = address("127.0.0.1:5070"), .weight = 1};
     pool_opts_default(&pool);
     pool.name = SLICE("border");
     pool.targets = &target;

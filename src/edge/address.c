@@ -75,8 +75,7 @@ void egress_build(struct edge *e)
         int v6 = l->bind.family == 6;
         for (int side = 0; side < 2; side++) {
             uint8_t *at = &e->egress.listener[l->transport][v6][side];
-            if (*at == LISTENER_NONE || l->side == side ||
-                e->opts->listener[*at].side != side)
+            if (*at == LISTENER_NONE || l->side == side || e->opts->listener[*at].side != side)
                 *at = (uint8_t)i;
         }
     }

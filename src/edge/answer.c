@@ -56,12 +56,28 @@ void relay_send_up(struct edge *e, struct relay *r, int status, struct slice byt
     relay_arm(e, r);
 }
 
+/* Nothing can be said any more (what was kept is gone, or there is no room to write): the asker's
+ * own timers tell it. */
+void relay_ends_silently(struct edge *e, struct relay *r)
+{
+    log_end(e, r, 0, 'R', phase_of(e, r), SLICE("No Answer Could Be Written"));
+    if (!r->answered)
+        e->relays_open--;
+    r->answered = true;
+    r->server.state = TXN_TERMINATED;
+    r->server.retransmit_at = MONO_NONE;
+    r->server.timeout_at = MONO_NONE;
+    relay_arm(e, r);
+}
+
 /* A response of our own, built from the kept request. */
 void relay_answer(struct edge *e, struct relay *r, int status, struct slice reason,
                   struct slice extra)
 {
-    if (!relay_index_kept(e, r))
+    if (!relay_index_kept(e, r)) {
+        relay_ends_silently(e, r);
         return;
+    }
     char tag[TAG_BYTES];
     struct sip_reply reply = {.status = status,
                               .reason = reason,
@@ -69,8 +85,10 @@ void relay_answer(struct edge *e, struct relay *r, int status, struct slice reas
                               .extra = extra,
                               .skip_vias = r->own_vias};
     struct text t = scratch_text(e, ANSWER_BYTES_MAX);
-    if (sip_write_reply(&t, &e->kept, &reply) != 0)
+    if (sip_write_reply(&t, &e->kept, &reply) != 0) {
+        relay_ends_silently(e, r);
         return;
+    }
     scratch_keep(e, &t);
     relay_send_up(e, r, status, text_slice(&t));
 }
@@ -88,7 +106,8 @@ void relay_answer_100(struct edge *e, struct relay *r)
         emit_to(e, &r->from, text_slice(&t));
 }
 
-/* ---- log --------------------------------------------------------------------------------------- */
+/* ---- log ---------------------------------------------------------------------------------------
+ */
 
 static void log_pack(struct log_record *rec, size_t *used, enum log_text which, struct slice s)
 {
@@ -136,8 +155,7 @@ void log_begin(struct edge *e, struct relay *r)
         return;
     _Alignas(8) char buf[LOG_RECORD_BYTES_MAX];
     struct log_record *rec = (struct log_record *)(void *)buf;
-    struct slice pool =
-        r->pool != NO_POOL ? pools_opts(e->pools, r->pool)->name : SLICE_NONE;
+    struct slice pool = r->pool != NO_POOL ? pools_opts(e->pools, r->pool)->name : SLICE_NONE;
     size_t n = log_fill(e, rec, &r->from, &e->msg, &e->facts, pool, SLICE_NONE);
     rec->flags = (uint8_t)((r->in_dialog ? LOG_IN_DIALOG : 0) | (r->by_token ? LOG_FROM_TOKEN : 0));
     if (blocks_keep(&e->blocks, slice_of(buf, n), &r->log) != 0)
@@ -172,8 +190,7 @@ char phase_of(const struct edge *e, const struct relay *r)
 }
 
 /* Ends the line of a relay; the first call wins. */
-void log_end(struct edge *e, struct relay *r, int status, char who, char phase,
-             struct slice reason)
+void log_end(struct edge *e, struct relay *r, int status, char who, char phase, struct slice reason)
 {
     struct slice kept = blocks_slice(&e->blocks, r->log);
     if (kept.n == 0)

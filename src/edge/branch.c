@@ -82,7 +82,8 @@ static bool via_loops(struct slice branch, uint64_t loop_hash)
     return branch_parse(branch, &b) == 0 && b.loop_hash == loop_hash;
 }
 
-/* Has this request been here before, unchanged? The hash is keyed: a Via that carries it is ours. */
+/* Has this request been here before, unchanged? The hash is keyed: a Via that carries it is ours.
+ */
 bool loops_here(const struct edge *e, const struct sip_msg *m, const struct sip_facts *f,
                 uint64_t loop_hash)
 {

@@ -45,8 +45,11 @@ void relay_cancel_tries(struct edge *e, struct relay *r, const struct try *excep
         struct try *t = try_at(e, slot);
         slot = t->older;
         if (t != except && t->kind == TRY_REQUEST && !txn_is_final(&t->client)) {
-            t->no_answer_at = MONO_NONE;
             try_cancel(e, t);
+            if (r->answered)
+                try_outlive(e, t);
+            else
+                t->no_answer_at = MONO_NONE;
         }
     }
 }

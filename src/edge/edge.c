@@ -69,10 +69,38 @@ struct edge *edge_new(struct arena *mem, const struct edge_opts *opts, const str
     return e;
 }
 
+static uint16_t pool_by_name(const struct edge_opts *o, struct slice name)
+{
+    for (uint16_t i = 0; i < o->pool_count; i++)
+        if (slice_equal(o->pools[i].name, name))
+            return i;
+    return NO_POOL;
+}
+
+/* Relays name their pool by its index: after a reload it may stand elsewhere, or be gone. */
+static void relays_follow_pools(struct edge *e, const struct edge_opts *opts)
+{
+    uint16_t now_at[POOLS_MAX];
+    for (uint16_t i = 0; i < e->opts->pool_count; i++)
+        now_at[i] = pool_by_name(opts, e->opts->pools[i].name);
+    uint32_t cursor = 0;
+    struct relay *r;
+    while ((r = slab_next(&e->relays, &cursor)) != NULL) {
+        if (r->pool == NO_POOL)
+            continue;
+        r->pool = now_at[r->pool];
+        memset(&r->tried, 0, sizeof r->tried); /* members may have moved as well */
+    }
+}
+
 int edge_adopt(struct edge *e, const struct edge_opts *opts, mono_ns now)
 {
+    if (opts->pool_count > POOLS_MAX)
+        return -1;
     if (pools_adopt(e->pools, opts->pools, opts->pool_count, opts->zone, now) != 0)
         return -1;
+    if (e->opts != NULL)
+        relays_follow_pools(e, opts);
     e->opts = opts;
     egress_build(e);
     return 0;
@@ -113,10 +141,20 @@ uint32_t since_us(mono_ns later, mono_ns earlier)
     return us < UINT32_MAX - 1 ? (uint32_t)us : UINT32_MAX - 1;
 }
 
-/* ---- relays ------------------------------------------------------------------------------------ */
+/* ---- relays ------------------------------------------------------------------------------------
+ */
 
-static mono_ns relay_deadline(const struct relay *r)
+/* A relay outlives its server transaction while tries of it are left: their finals still have to
+ * be ACKed. */
+bool relay_is_over(const struct relay *r)
 {
+    return r->server.state == TXN_TERMINATED && r->first_try == NO_TRY;
+}
+
+static mono_ns relay_deadline(const struct edge *e, const struct relay *r)
+{
+    if (relay_is_over(r))
+        return e->now;
     mono_ns at = txn_deadline(&r->server);
     return r->answered ? at : mono_min(at, mono_min(r->give_up_at, r->timer_c_at));
 }
@@ -131,7 +169,7 @@ static void arm_lazily(struct edge *e, struct wheel_node *n, mono_ns at)
 
 void relay_arm(struct edge *e, struct relay *r)
 {
-    arm_lazily(e, &r->timer, relay_deadline(r));
+    arm_lazily(e, &r->timer, relay_deadline(e, r));
 }
 
 struct relay *relay_of(const struct edge *e, const struct try *t)
@@ -160,7 +198,8 @@ void relay_free(struct edge *e, struct relay *r)
     slab_release(&e->relays, r);
 }
 
-/* ---- tries ------------------------------------------------------------------------------------- */
+/* ---- tries -------------------------------------------------------------------------------------
+ */
 
 struct try *try_at(const struct edge *e, uint32_t slot)
 {
@@ -216,6 +255,7 @@ static void try_unlink(struct edge *e, struct try *t)
         at = &try_at(e, *at)->older;
     if (*at == slot)
         *at = t->older;
+    relay_arm(e, r);
 }
 
 void try_free(struct edge *e, struct try *t)
@@ -226,6 +266,17 @@ void try_free(struct edge *e, struct try *t)
     wheel_disarm(&e->wheel, &t->timer);
     blocks_release(&e->blocks, &t->sent);
     slab_release(&e->tries, t);
+}
+
+/* The relay has no more use for this try, but its target may: a late provisional has to be
+ * cancelled, a late final ACKed. 64·T1 from now that is over (RFC 3261 9.1), whatever state it is
+ * in. */
+void try_outlive(struct edge *e, struct try *t)
+{
+    t->abandoned = true;
+    t->client.retransmit_at = MONO_NONE; /* the kept bytes belong to the next try now */
+    t->no_answer_at = mono_add(e->now, 64 * e->opts->timers.t1);
+    try_arm(e, t);
 }
 
 void try_arm(struct edge *e, struct try *t)

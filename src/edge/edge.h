@@ -25,21 +25,21 @@
 
 struct edge_listener {
     bool used;
-    struct slice name;       /* for logs; never empty */
-    struct slice uri;        /* as configured: identity across reloads */
+    struct slice name; /* for logs; never empty */
+    struct slice uri;  /* as configured: identity across reloads */
     struct addr bind;
     uint8_t transport;
-    uint8_t side;            /* enum side */
-    struct slice host;       /* advertised sent-by host, IPv6 in brackets */
-    uint16_t port;           /* advertised */
+    uint8_t side;      /* enum side */
+    struct slice host; /* advertised sent-by host, IPv6 in brackets */
+    uint16_t port;     /* advertised */
 };
 
 enum { RULE_ANY = 255 };
 
 struct edge_rule {
-    uint8_t from;            /* enum side, or RULE_ANY */
-    struct slice method;     /* empty = any */
-    uint16_t pool;           /* index into pools */
+    uint8_t from;        /* enum side, or RULE_ANY */
+    struct slice method; /* empty = any */
+    uint16_t pool;       /* index into pools */
 };
 
 struct edge_opts {
@@ -53,10 +53,10 @@ struct edge_opts {
     const struct pool_opts *pools;
     uint16_t pool_count;
     struct token_keys keys;
-    bool strip_foreign_routes;      /* instead of 403 */
-    uint8_t hops_max;               /* Max-Forwards cap, 70 */
+    bool strip_foreign_routes; /* instead of 403 */
+    uint8_t hops_max;          /* Max-Forwards cap, 70 */
     struct txn_timers timers;
-    dur_ns timer_c;                 /* > 180 s (RFC 3261 16.6.11) */
+    dur_ns timer_c; /* > 180 s (RFC 3261 16.6.11) */
     dur_ns connect_timeout;
     uint16_t connections_per_target;
     bool log_transactions;
@@ -73,17 +73,18 @@ struct edge_limits {
 };
 void edge_limits_default(struct edge_limits *l);
 
-/* ---- one worker's edge ------------------------------------------------------------------------ */
+/* ---- one worker's edge ------------------------------------------------------------------------
+ */
 
 struct edge;
 
 struct edge_birth {
     uint32_t worker, workers;
     uint32_t process_generation;
-    struct hash_seed seed;   /* shared by the workers of a process, secret */
+    struct hash_seed seed; /* shared by the workers of a process, secret */
     struct rng rng;
     uint64_t prng_seed;
-    struct fault *fault;     /* NULL in life */
+    struct fault *fault; /* NULL in life */
 };
 
 /* Boot memory, in bytes. */
@@ -100,7 +101,8 @@ MUST_USE int edge_adopt(struct edge *e, const struct edge_opts *opts, mono_ns no
 /* Begins a step: where actions go, what time it is. Every call below belongs to one step. */
 void edge_step_begin(struct edge *e, mono_ns now, uint64_t wall_ns, struct actions *out);
 
-/* A datagram, a framed message, a framing fault, a ping: `hops` workers have passed it on so far. */
+/* A datagram, a framed message, a framing fault, a ping: `hops` workers have passed it on so far.
+ */
 void edge_on_message(struct edge *e, const struct event *ev, unsigned hops);
 void edge_on_frame_fault(struct edge *e, const struct event *ev);
 void edge_on_ping(struct edge *e, const struct event *ev);

@@ -11,7 +11,7 @@ enum { NO_POOL = UINT16_MAX, NO_TRY = UINT32_MAX, RESOLVED_MAX = EVENT_ADDRS_MAX
 
 /* Where something came from, and so where its answer goes. */
 struct origin {
-    struct flow_id flow;  /* gen 0 for datagrams */
+    struct flow_id flow; /* gen 0 for datagrams */
     struct addr source;
     uint8_t listener;
     uint8_t transport;
@@ -24,30 +24,30 @@ struct relay {
     struct wheel_node timer;
     struct txn server;
     struct txn_key key;
-    struct txn_key merge;      /* both zero: takes no part */
+    struct txn_key merge; /* both zero: takes no part */
     struct origin from;
-    block_ref request;         /* as it left last (or as it will leave); gone after the final */
-    block_ref response;        /* last response sent upstream, while it can be asked for again */
-    block_ref log;             /* record under way */
-    block_ref hops;            /* struct resolved[]: next hops by DNS that are left */
+    block_ref request;  /* as it left last (or as it will leave); gone after the final */
+    block_ref response; /* last response sent upstream, while it can be asked for again */
+    block_ref log;      /* record under way */
+    block_ref hops;     /* struct resolved[]: next hops by DNS that are left */
     mono_ns arrived;
-    mono_ns give_up_at;        /* one deadline over all tries; MONO_NONE once it rings */
+    mono_ns give_up_at; /* one deadline over all tries; MONO_NONE once it rings */
     mono_ns timer_c_at;
     uint64_t loop_hash;
     uint64_t call_hash;
     struct pool_tried tried;
-    uint32_t first_try;        /* slot of the newest try; the others follow by `older` */
+    uint32_t first_try; /* slot of the newest try; the others follow by `older` */
     uint32_t from_tag;
-    uint16_t pool;             /* NO_POOL: one hop, or those of `hops` */
+    uint16_t pool; /* NO_POOL: one hop, or those of `hops` */
     uint8_t method;
     uint8_t tries;
     uint8_t own_vias, own_routes; /* lines of ours on top of `request` */
     uint8_t side_out;
-    uint8_t hop_count, hop_next;  /* in `hops` */
+    uint8_t hop_count, hop_next; /* in `hops` */
     bool record_route;
-    bool ringing;              /* a provisional above 100 went upstream: never fail over */
-    bool cancelled;            /* by upstream */
-    bool answered;             /* a final went upstream */
+    bool ringing;   /* a provisional above 100 went upstream: never fail over */
+    bool cancelled; /* by upstream */
+    bool answered;  /* a final went upstream */
     bool resolving;
     bool in_dialog, by_token;
     bool inside_only;
@@ -56,7 +56,7 @@ struct relay {
     uint32_t queue_us;
     uint8_t resent_in, resent_out;
     uint8_t transport_out;
-    struct addr dest;          /* of the newest try, for the log */
+    struct addr dest; /* of the newest try, for the log */
 };
 
 /* One attempt at one next hop; also our CANCEL of it, and a health probe (no relay). */
@@ -64,38 +64,39 @@ enum try_kind { TRY_REQUEST, TRY_CANCEL, TRY_PROBE };
 
 struct hop {
     struct addr addr;
-    handle target;             /* none: not of a pool */
-    struct flow_id flow;       /* gen 0: none fixed */
+    handle target;       /* none: not of a pool */
+    struct flow_id flow; /* gen 0: none fixed */
     uint8_t transport;
     uint8_t side;
     bool has_tcp;
-    bool fixed_flow;           /* this very connection or nothing (430) */
-    uint8_t listener;          /* LISTENER_NONE: choose */
+    bool fixed_flow;  /* this very connection or nothing (430) */
+    uint8_t listener; /* LISTENER_NONE: choose */
 };
 
-struct try {
+struct
+try {
     struct wheel_node timer;
     struct txn client;
     struct hop hop;
-    handle relay;              /* none for probes */
-    handle cancel;             /* our CANCEL of this try */
-    block_ref sent;            /* bytes to send again: ACK, CANCEL or probe; a request's own bytes
-                                  are relay.request while it is the newest try */
-    uint64_t nonce;            /* 48 bits in the branch */
+    handle relay;   /* none for probes */
+    handle cancel;  /* our CANCEL of this try */
+    block_ref sent; /* bytes to send again: ACK, CANCEL or probe; a request's own bytes
+                       are relay.request while it is the newest try */
+    uint64_t nonce; /* 48 bits in the branch */
     mono_ns sent_at;
-    mono_ns no_answer_at;      /* try timeout; MONO_NONE once it is moot */
-    uint32_t older;            /* next try of the relay */
+    mono_ns no_answer_at;          /* try timeout; MONO_NONE once it is moot */
+    uint32_t older;                /* next try of the relay */
     uint32_t flow_next, flow_prev; /* other tries on the same connection */
     uint8_t kind;
     uint8_t method;
     bool on_flow;
     bool heard_100;
-    bool rings;                /* a provisional above 100 came */
-    bool abandoned;            /* the relay has moved on */
-    bool want_cancel;          /* CANCEL as soon as a provisional allows it */
-    bool broken;               /* its connection is gone, or never came: judged by the timer */
-    bool judged;               /* pool_end was called */
-    bool tcp_by_size;          /* may fall back to UDP */
+    bool rings;       /* a provisional above 100 came */
+    bool abandoned;   /* the relay has moved on */
+    bool want_cancel; /* CANCEL as soon as a provisional allows it */
+    bool broken;      /* its connection is gone, or never came: judged by the timer */
+    bool judged;      /* pool_end was called */
+    bool tcp_by_size; /* may fall back to UDP */
 };
 
 struct egress {
@@ -124,20 +125,22 @@ struct edge {
     struct actions *out;
     mono_ns now;
     uint64_t wall_ns;
-    struct sip_msg msg;        /* the event's message */
+    struct sip_msg msg; /* the event's message */
     struct sip_facts facts;
-    struct sip_msg kept;       /* a kept request, read again */
+    struct sip_msg kept; /* a kept request, read again */
     struct sip_edits edits;
 };
 
 /* ---- edge.c: lifetime ------------------------------------------------------------------------ */
 struct relay *relay_of(const struct edge *e, const struct try *t);
 uint32_t since_us(mono_ns later, mono_ns earlier);
+bool relay_is_over(const struct relay *r);
 void relay_arm(struct edge *e, struct relay *r);
 void relay_free(struct edge *e, struct relay *r);
 void try_arm(struct edge *e, struct try *t);
 struct try *try_new(struct edge *e, struct relay *r, enum try_kind kind, handle *ret_handle);
 void try_free(struct edge *e, struct try *t);
+void try_outlive(struct edge *e, struct try *t);
 void try_judge(struct edge *e, struct try *t, enum pool_outcome o, dur_ns retry_after);
 void try_join_flow(struct edge *e, struct try *t, struct flow *w);
 void try_leave_flow(struct edge *e, struct try *t);
@@ -156,7 +159,7 @@ uint8_t side_of(struct edge *e, uint8_t listener, const struct addr *source, str
 struct branch {
     uint32_t worker;
     uint32_t process_generation;
-    handle of;                 /* the try */
+    handle of; /* the try */
     uint64_t nonce;
     uint64_t loop_hash;
 };
@@ -175,52 +178,67 @@ void emit_bytes(struct edge *e, struct action *a, struct slice bytes);
 void emit_to(struct edge *e, const struct origin *to, struct slice bytes);
 void emit_udp(struct edge *e, uint8_t listener, const struct addr *dest, struct slice bytes);
 void emit_flow(struct edge *e, struct flow_id flow, struct slice bytes);
+void emit_close(struct edge *e, struct flow_id flow);
 void emit_notice(struct edge *e, enum notice n, struct slice text);
 
-/* ---- answer.c: answers of our own, and the log ------------------------------------------------ */
+/* ---- answer.c: answers of our own, and the log ------------------------------------------------
+ */
 void answer_stateless(struct edge *e, const struct origin *to, const struct sip_fault *fault,
                       struct slice extra);
 void relay_answer(struct edge *e, struct relay *r, int status, struct slice reason,
                   struct slice extra);
+void relay_ends_silently(struct edge *e, struct relay *r);
 void relay_answer_100(struct edge *e, struct relay *r);
 void relay_send_up(struct edge *e, struct relay *r, int status, struct slice bytes);
 void log_begin(struct edge *e, struct relay *r);
 void log_end(struct edge *e, struct relay *r, int status, char who, char phase,
              struct slice reason);
-void log_refused(struct edge *e, const struct origin *from, const struct sip_fault *fault, char who);
+void log_refused(struct edge *e, const struct origin *from, const struct sip_fault *fault,
+                 char who);
 char phase_of(const struct edge *e, const struct relay *r);
 
-/* ---- request.c, route.c ------------------------------------------------------------------------ */
+/* ---- request.c, route.c ------------------------------------------------------------------------
+ */
 enum where_kind { WHERE_POOL, WHERE_HOP, WHERE_NAME, WHERE_REFUSED };
 struct where {
     enum where_kind kind;
     uint16_t pool;
     struct hop hop;
-    struct slice name;         /* WHERE_NAME */
+    struct slice name; /* WHERE_NAME */
     uint16_t port;
-    uint8_t name_transport;    /* 255: not given */
+    uint8_t name_transport; /* 255: not given */
     struct sip_fault refused;
     bool by_token;
-    bool inside_only;          /* an outsider's dialog: may lead nowhere but inside */
+    bool inside_only; /* an outsider's dialog: may lead nowhere but inside */
 };
 void edge_on_request(struct edge *e, const struct origin *from, const struct event *ev,
                      unsigned hops);
+void edit_hops(struct edge *e);
 void route_request(struct edge *e, const struct origin *from, struct where *w);
 
-/* ---- forward.c -------------------------------------------------------------------------------- */
+/* ---- forward.c --------------------------------------------------------------------------------
+ */
 void relay_begin(struct edge *e, struct relay *r, const struct where *w);
 bool relay_retry_udp(struct edge *e, struct relay *r, struct try *t);
 void relay_next(struct edge *e, struct relay *r, struct slice why, int status);
 bool relay_index_kept(struct edge *e, struct relay *r);
 void try_resend(struct edge *e, struct try *t);
 void try_failed(struct edge *e, struct try *t, enum pool_outcome o, dur_ns retry_after, int status);
+bool edits_from_kept(struct edge *e, struct relay *r);
+MUST_USE int keep_edited(struct edge *e, struct relay *r, struct slice *ret_bytes);
+struct flow *flow_for(struct edge *e, const struct hop *hop);
+void put_via(struct edge *e, struct text *t, uint8_t transport, uint8_t listener,
+             const struct branch *b);
+void relay_resolve(struct edge *e, struct relay *r, const struct where *w);
 void ack_forward(struct edge *e, const struct origin *from);
+void ack_resolved(struct edge *e, struct relay *r, const struct event *ev);
 void relay_resolved(struct edge *e, struct relay *r, const struct event *ev);
 struct slice via_line(struct edge *e, const struct try *t);
 void try_send_bytes(struct edge *e, struct try *t, struct slice bytes);
 MUST_USE int hop_open(struct edge *e, struct try *t);
 
-/* ---- response.c, cancel.c, probe.c, timer.c ----------------------------------------------------- */
+/* ---- response.c, cancel.c, probe.c, timer.c -----------------------------------------------------
+ */
 void edge_on_response(struct edge *e, const struct event *ev, unsigned hops);
 void edge_on_cancel(struct edge *e, const struct origin *from, const struct event *ev,
                     unsigned hops);

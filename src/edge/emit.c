@@ -94,6 +94,14 @@ void emit_notice(struct edge *e, enum notice n, struct slice text)
     a->text = text_slice(&t);
 }
 
+void emit_close(struct edge *e, struct flow_id flow)
+{
+    struct flow *w = flow_get(e->flows, flow);
+    if (w != NULL)
+        w->closing = true;
+    emit(e, ACT_CLOSE)->flow = flow;
+}
+
 /* Gives an event to another worker as it came. */
 void hand_over(struct edge *e, const struct event *ev, uint32_t to, unsigned hops)
 {

@@ -3,14 +3,15 @@
  * Forwarding and failing over (RFC 3261 16.6, 16.7, 16.9).
  *
  *   relay_begin ─▶ pool ─────▶ launch ─▶ try ── no answer, 503 … ─▶ relay_next ─▶ launch ─▶ …
- *               ├▶ one hop ──▶ launch                                     └▶ all options spent: say so
- *               └▶ name ─────▶ resolver ─▶ launch
+ *               ├▶ one hop ──▶ launch                                     └▶ all options spent: say
+ * so └▶ name ─────▶ resolver ─▶ launch
  *
  * What is kept of a request is the bytes as they last left: our Via line and Record-Route lines on
  * top of what came in. The next try takes them off and puts its own on. */
 #include "edge/edge_int.h"
 
-/* ---- lines of our own ----------------------------------------------------------------------------- */
+/* ---- lines of our own
+ * ----------------------------------------------------------------------------- */
 
 static void put_listener(struct text *t, const struct edge_listener *l)
 {
@@ -26,8 +27,8 @@ static struct slice upper_transport(uint8_t tp)
     return name[tp];
 }
 
-static void put_via(struct edge *e, struct text *t, uint8_t transport, uint8_t listener,
-                    const struct branch *b)
+void put_via(struct edge *e, struct text *t, uint8_t transport, uint8_t listener,
+             const struct branch *b)
 {
     TEXT_LIT(t, "Via: SIP/2.0/");
     text_put(t, upper_transport(transport));
@@ -97,7 +98,8 @@ static void push_record_routes(struct edge *e, struct relay *r, const struct try
     sip_push_record_route(&e->edits, text_slice(&lines));
 }
 
-/* ---- what is kept ----------------------------------------------------------------------------------- */
+/* ---- what is kept
+ * ----------------------------------------------------------------------------------- */
 
 /* Reads the kept request again into e->kept. False when it is gone. */
 bool relay_index_kept(struct edge *e, struct relay *r)
@@ -109,7 +111,7 @@ bool relay_index_kept(struct edge *e, struct relay *r)
 
 /* Begins edits on the kept request that take our own lines off. The bytes are copied to scratch:
  * the block will be written over by the next try. */
-static bool edits_from_kept(struct edge *e, struct relay *r)
+bool edits_from_kept(struct edge *e, struct relay *r)
 {
     struct slice kept = blocks_slice(&e->blocks, r->request);
     struct text t = scratch_text(e, kept.n);
@@ -131,7 +133,7 @@ static bool edits_from_kept(struct edge *e, struct relay *r)
 }
 
 /* Serialises e->edits to scratch and keeps a copy. -1: no room for either. */
-static int keep_edited(struct edge *e, struct relay *r, struct slice *ret_bytes)
+int keep_edited(struct edge *e, struct relay *r, struct slice *ret_bytes)
 {
     size_t size = sip_edits_size(&e->edits);
     char *p = arena_take(&e->out->scratch, size, 1);
@@ -145,7 +147,8 @@ static int keep_edited(struct edge *e, struct relay *r, struct slice *ret_bytes)
     return blocks_keep(&e->blocks, *ret_bytes, &r->request);
 }
 
-/* ---- hops -------------------------------------------------------------------------------------------- */
+/* ---- hops
+ * -------------------------------------------------------------------------------------------- */
 
 enum { FLOW_BUSY_TRIES = 64 };
 
@@ -168,12 +171,12 @@ static struct flow *flow_connect(struct edge *e, const struct hop *hop)
 }
 
 /* The connection for a hop: one that is there, or a new one when all are busy. */
-static struct flow *flow_for(struct edge *e, const struct hop *hop)
+struct flow *flow_for(struct edge *e, const struct hop *hop)
 {
     uint32_t count;
     struct flow *w = flow_to(e->flows, &hop->addr, hop->transport, &count);
-    bool more = w == NULL ||
-                (w->open >= FLOW_BUSY_TRIES && count < e->opts->connections_per_target);
+    bool more =
+        w == NULL || (w->open >= FLOW_BUSY_TRIES && count < e->opts->connections_per_target);
     if (!more)
         return w;
     struct flow *fresh = flow_connect(e, hop);
@@ -207,7 +210,8 @@ void try_send_bytes(struct edge *e, struct try *t, struct slice bytes)
         emit_flow(e, t->hop.flow, bytes);
 }
 
-/* ---- launching ----------------------------------------------------------------------------------------- */
+/* ---- launching
+ * ----------------------------------------------------------------------------------------- */
 
 enum launch { LAUNCHED, LAUNCH_UNREACHABLE, LAUNCH_NO_ROOM };
 
@@ -289,7 +293,8 @@ static void answer_no_room(struct edge *e, struct relay *r)
     relay_answer(e, r, 503, SLICE("Too Many Transactions"), SLICE("Retry-After: 5\r\n"));
 }
 
-/* ---- pools ---------------------------------------------------------------------------------------------- */
+/* ---- pools
+ * ---------------------------------------------------------------------------------------------- */
 
 /* "the node closest to the problem knows best; if it fails, it says so": what was tried, and that
  * repeating it elsewhere is (final) or may be (retryable) of use. */
@@ -348,7 +353,8 @@ static enum launch try_pool(struct edge *e, struct relay *r)
     return LAUNCH_UNREACHABLE;
 }
 
-/* Keeps the request as it came (prepared, without lines of ours), so that an answer can be built. */
+/* Keeps the request as it came (prepared, without lines of ours), so that an answer can be built.
+ */
 static bool keep_prepared(struct edge *e, struct relay *r)
 {
     struct slice bytes;
@@ -382,7 +388,8 @@ static void begin_pool(struct edge *e, struct relay *r)
         answer_exhausted(e, r);
 }
 
-/* ---- hops by address and by name -------------------------------------------------------------------------- */
+/* ---- hops by address and by name
+ * -------------------------------------------------------------------------- */
 
 static void answer_unreachable(struct edge *e, struct relay *r, const struct hop *hop)
 {
@@ -410,12 +417,9 @@ static void begin_hop(struct edge *e, struct relay *r, const struct hop *hop)
         answer_unreachable(e, r, hop);
 }
 
-static void begin_name(struct edge *e, struct relay *r, const struct where *w)
+/* Asks for the addresses of a name; the answer is an event. */
+void relay_resolve(struct edge *e, struct relay *r, const struct where *w)
 {
-    if (!keep_prepared(e, r)) {
-        refuse_unkept(e, r);
-        return;
-    }
     handle h = slab_handle(&e->relays, r);
     struct text t = scratch_text(e, 256);
     text_put(&t, slice_take(w->name, 256));
@@ -428,6 +432,15 @@ static void begin_name(struct edge *e, struct relay *r, const struct where *w)
     a->port = w->port;
     a->transport = w->name_transport;
     relay_arm(e, r);
+}
+
+static void begin_name(struct edge *e, struct relay *r, const struct where *w)
+{
+    if (!keep_prepared(e, r)) {
+        refuse_unkept(e, r);
+        return;
+    }
+    relay_resolve(e, r, w);
 }
 
 void relay_begin(struct edge *e, struct relay *r, const struct where *w)
@@ -468,13 +481,18 @@ static bool try_resolved(struct edge *e, struct relay *r)
 
 void relay_resolved(struct edge *e, struct relay *r, const struct event *ev)
 {
+    if (r->method == SIP_M_ACK) {
+        ack_resolved(e, r, ev);
+        return;
+    }
     if (!r->resolving || r->answered)
         return;
     r->resolving = false;
     r->give_up_at = MONO_NONE;
     unsigned n = ev->addr_count < RESOLVED_MAX ? ev->addr_count : RESOLVED_MAX;
     r->hop_count = (uint8_t)n;
-    if (n > 0 && blocks_keep(&e->blocks, slice_of(ev->addrs, n * sizeof *ev->addrs), &r->hops) != 0) {
+    if (n > 0 &&
+        blocks_keep(&e->blocks, slice_of(ev->addrs, n * sizeof *ev->addrs), &r->hops) != 0) {
         answer_no_room(e, r);
         return;
     }
@@ -485,10 +503,14 @@ void relay_resolved(struct edge *e, struct relay *r, const struct event *ev)
     relay_answer(e, r, 500, reason, SLICE_NONE);
 }
 
-/* ---- failing over -------------------------------------------------------------------------------------------- */
+/* ---- failing over
+ * -------------------------------------------------------------------------------------------- */
 
 static void answer_cancelled(struct edge *e, struct relay *r)
 {
+    struct try *t = newest_try(e, r);
+    if (t != NULL && !txn_is_final(&t->client))
+        try_outlive(e, t);
     log_end(e, r, 487, 'C', phase_of(e, r), SLICE_NONE);
     relay_answer(e, r, 487, SLICE_NONE, SLICE_NONE);
 }
@@ -496,13 +518,11 @@ static void answer_cancelled(struct edge *e, struct relay *r)
 /* Without other options: what is the truth for upstream? `status` 0 = nothing was heard. */
 static void answer_spent(struct edge *e, struct relay *r, struct slice why, int status)
 {
-    if (status == 0 && r->method != SIP_M_INVITE && e->now >= mono_add(r->arrived, 64 * e->opts->timers.t1)) {
+    if (status == 0 && r->method != SIP_M_INVITE &&
+        e->now >= mono_add(r->arrived, 64 * e->opts->timers.t1)) {
         /* RFC 4320: the asker has given up already; a late 408 would only do harm. */
         log_end(e, r, 0, 'T', phase_of(e, r), why);
-        r->answered = true;
-        e->relays_open--;
-        r->server.timeout_at = e->now;
-        relay_arm(e, r);
+        relay_ends_silently(e, r);
         return;
     }
     int up = status == 0 ? 408 : 500;
@@ -553,8 +573,9 @@ void relay_next(struct edge *e, struct relay *r, struct slice why, int status)
     answer_exhausted(e, r);
 }
 
-/* RFC 3261 18.1.1: the stream that we chose for the size alone was refused; the datagram is what the
- * next hop asked for. The same target again: no failover. False when that cannot be sent either. */
+/* RFC 3261 18.1.1: the stream that we chose for the size alone was refused; the datagram is what
+ * the next hop asked for. The same target again: no failover. False when that cannot be sent
+ * either. */
 bool relay_retry_udp(struct edge *e, struct relay *r, struct try *t)
 {
     struct hop hop = t->hop;
@@ -580,10 +601,9 @@ void try_failed(struct edge *e, struct try *t, enum pool_outcome o, dur_ns retry
     bool was_newest = r != NULL && newest_try(e, r) == t;
     if (t->abandoned || !was_newest)
         return;
-    t->abandoned = true;
-    t->no_answer_at = MONO_NONE;
-    t->client.retransmit_at = MONO_NONE; /* the kept bytes belong to the next try now */
-    relay_next(e, r, o == POOL_REFUSED ? SLICE("Next Hop Unreachable") : SLICE("No Answer"), status);
+    try_outlive(e, t);
+    relay_next(e, r, o == POOL_REFUSED ? SLICE("Next Hop Unreachable") : SLICE("No Answer"),
+               status);
 }
 
 /* A timer asks for the bytes again. */
@@ -604,62 +624,4 @@ void try_resend(struct edge *e, struct try *t)
     e->count.resends++;
     if (r != NULL && r->resent_out < UINT8_MAX)
         r->resent_out++;
-}
-
-/* ---- ACK of a 2xx -------------------------------------------------------------------------------------------- */
-
-/* It is end to end: forwarded without a transaction, by the dialog's route. Its branch is the same
- * for every repeat (RFC 3261 16.11), and names no try. */
-void ack_forward(struct edge *e, const struct origin *from)
-{
-    if (from->side == SIDE_OUTSIDE && !sip_has(&e->msg, SIP_H_ROUTE)) {
-        e->count.acks_unmatched++;
-        return;
-    }
-    uint64_t loop_hash = loop_hash_of(e, &e->msg, &e->facts);
-    int hops = guard_hops(e->facts.max_forwards, e->opts->hops_max);
-    if (hops < 0 || loops_here(e, &e->msg, &e->facts, loop_hash)) {
-        e->count.loops++;
-        return;
-    }
-    struct where w;
-    route_request(e, from, &w);
-    if (w.kind != WHERE_HOP) {
-        e->count.acks_unmatched++;
-        return;
-    }
-    struct try t = {.hop = w.hop, .kind = TRY_REQUEST};
-    if (t.hop.listener == LISTENER_NONE)
-        t.hop.listener = egress_for(e, &t.hop.addr, t.hop.transport, t.hop.side);
-    if (t.hop.listener == LISTENER_NONE)
-        return;
-    if (t.hop.transport != TP_UDP && !t.hop.fixed_flow) {
-        struct flow *flow = flow_for(e, &t.hop);
-        if (flow == NULL) {
-            e->count.sends_failed++;
-            return;
-        }
-        t.hop.flow = flow->id;
-    }
-    struct branch b = {.worker = 255,
-                       .process_generation = e->process_generation,
-                       .of = {UINT32_MAX, 0},
-                       .nonce = siphash(&e->seed, e->facts.via.branch.p, e->facts.via.branch.n) &
-                                0xffffffffffffULL,
-                       .loop_hash = loop_hash};
-    struct text line = scratch_text(e, 512);
-    put_via(e, &line, t.hop.transport, t.hop.listener, &b);
-    scratch_keep(e, &line);
-    struct text mf = scratch_text(e, 4);
-    text_put_u64(&mf, (uint64_t)hops);
-    scratch_keep(e, &mf);
-    sip_set_header(&e->edits, SIP_H_MAX_FORWARDS, text_slice(&mf), &e->out->scratch);
-    sip_push_via(&e->edits, text_slice(&line));
-    size_t size = sip_edits_size(&e->edits);
-    char *p = arena_take(&e->out->scratch, size, 1);
-    int n = p != NULL ? sip_serialise_flat(&e->edits, p, size) : -1;
-    if (n < 0)
-        return;
-    e->count.acks_forwarded++;
-    try_send_bytes(e, &t, slice_of(p, (size_t)n));
 }

@@ -23,7 +23,8 @@ static void refuse_request(struct edge *e, const struct origin *from, const stru
     log_refused(e, from, fault, who);
 }
 
-/* ---- messages that cannot be read --------------------------------------------------------------- */
+/* ---- messages that cannot be read ---------------------------------------------------------------
+ */
 
 /* A clear answer when that is safe: to a request other than ACK that says where it came from. */
 static void refuse_unreadable(struct edge *e, const struct origin *from,
@@ -82,7 +83,7 @@ void edge_on_message(struct edge *e, const struct event *ev, unsigned hops)
     if (err < 0) {
         refuse_unreadable(e, &from, &fault);
         if (err <= SIP_E_FATAL && ev->transport != TP_UDP && ev->flow.worker == e->worker)
-            emit(e, ACT_CLOSE)->flow = ev->flow;
+            emit_close(e, ev->flow);
         return;
     }
     if (e->msg.is_request)
@@ -105,7 +106,7 @@ void edge_on_frame_fault(struct edge *e, const struct event *ev)
     }
     if (ev->bytes.n > 0 && ev->error != SIP_E_START_LINE)
         refuse_unreadable(e, &from, &fault);
-    emit(e, ACT_CLOSE)->flow = ev->flow;
+    emit_close(e, ev->flow);
 }
 
 void edge_on_ping(struct edge *e, const struct event *ev)
@@ -115,7 +116,8 @@ void edge_on_ping(struct edge *e, const struct event *ev)
     emit_to(e, &from, SLICE("\r\n"));
 }
 
-/* ---- known transactions -------------------------------------------------------------------------- */
+/* ---- known transactions
+ * -------------------------------------------------------------------------- */
 
 static void on_repeat(struct edge *e, struct relay *r)
 {
@@ -150,10 +152,7 @@ static void on_ack(struct edge *e, const struct origin *from)
         ack_forward(e, from);
     if (r->server.state == TXN_CONFIRMED)
         blocks_release(&e->blocks, &r->response);
-    if (todo & TXN_DO_GONE)
-        relay_free(e, r);
-    else
-        relay_arm(e, r);
+    relay_arm(e, r);
 }
 
 /* CANCEL is hop by hop: it is answered here, and what it cancels gets one of our own. Without its
@@ -181,7 +180,8 @@ void edge_on_cancel(struct edge *e, const struct origin *from, const struct even
     relay_cancelled(e, r);
 }
 
-/* ---- new requests --------------------------------------------------------------------------------- */
+/* ---- new requests
+ * --------------------------------------------------------------------------------- */
 
 /* Addressed to this edge itself, by host and without a user. */
 static bool is_for_us(const struct edge *e)
@@ -208,8 +208,7 @@ static bool breadth_is_spent(const struct sip_msg *m)
 }
 
 /* Loops and limits. Returns the fault to answer, or status 0. */
-static struct sip_fault guard_request(struct edge *e, const struct origin *from,
-                                      uint64_t loop_hash)
+static struct sip_fault guard_request(struct edge *e, const struct origin *from, uint64_t loop_hash)
 {
     (void)from;
     if (loops_here(e, &e->msg, &e->facts, loop_hash)) {
@@ -288,13 +287,12 @@ static struct relay *relay_new(struct edge *e, const struct origin *from, struct
 
 static void refuse_full(struct edge *e, const struct origin *from)
 {
-    static const struct sip_fault full = {.status = 503,
-                                          .reason = {"Too Many Transactions", 21}};
+    static const struct sip_fault full = {.status = 503, .reason = {"Too Many Transactions", 21}};
     e->count.transactions_refused++;
     refuse_request(e, from, &full, SLICE("Retry-After: 5\r\n"), 'R');
 }
 
-static void edit_hops(struct edge *e)
+void edit_hops(struct edge *e)
 {
     struct text t = scratch_text(e, 4);
     text_put_u64(&t, (uint64_t)guard_hops(e->facts.max_forwards, e->opts->hops_max));

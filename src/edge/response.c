@@ -4,13 +4,13 @@
  * fail over. */
 #include "edge/edge_int.h"
 
-/* ---- matching ----------------------------------------------------------------------------------------- */
+/* ---- matching
+ * ----------------------------------------------------------------------------------------- */
 
 static struct try *match(struct edge *e, const struct event *ev, unsigned hops)
 {
     struct branch b;
-    if (branch_parse(e->facts.via.branch, &b) != 0 ||
-        b.process_generation != e->process_generation)
+    if (branch_parse(e->facts.via.branch, &b) != 0 || b.process_generation != e->process_generation)
         return NULL;
     if (b.worker != e->worker) {
         if (b.worker < e->workers && hops == 0) {
@@ -27,7 +27,9 @@ static struct try *match(struct edge *e, const struct event *ev, unsigned hops)
     return e->facts.method == t->method ? t : NULL;
 }
 
-/* ---- up ----------------------------------------------------------------------------------------------- */
+/* ---- up
+ * -----------------------------------------------------------------------------------------------
+ */
 
 static struct slice without_via(struct edge *e)
 {
@@ -63,7 +65,7 @@ static void pass_provisional(struct edge *e, struct relay *r, struct try *t)
     if (status == 100) {
         /* Alive, but nothing rings yet: from now on the try lasts as long as its target shows signs
          * of life (see timer.c). */
-        if (!t->heard_100 && t->no_answer_at != MONO_NONE) {
+        if (!t->heard_100 && !t->abandoned && t->no_answer_at != MONO_NONE && r->pool != NO_POOL) {
             dur_ns half = pools_opts(e->pools, r->pool)->failover.try_timeout / 2;
             t->no_answer_at = mono_add(e->now, half);
         }
@@ -167,8 +169,8 @@ static void pass_failure(struct edge *e, struct relay *r, struct try *t)
      * 408 to a non-INVITE may come too late to be of use (RFC 4320). */
     if (status == 503 || (status == 408 && r->method != SIP_M_INVITE)) {
         log_end(e, r, 500, who, phase_of(e, r), SLICE_NONE);
-        struct slice reason = status == 503 ? SLICE("Reason: SIP;cause=503\r\n")
-                                            : SLICE("Reason: SIP;cause=408\r\n");
+        struct slice reason =
+            status == 503 ? SLICE("Reason: SIP;cause=503\r\n") : SLICE("Reason: SIP;cause=408\r\n");
         relay_answer(e, r, 500, SLICE_NONE, reason);
         return;
     }
@@ -179,7 +181,8 @@ static void pass_failure(struct edge *e, struct relay *r, struct try *t)
     relay_send_up(e, r, status, bytes);
 }
 
-/* ---- ACK of a failure ------------------------------------------------------------------------------------ */
+/* ---- ACK of a failure
+ * ------------------------------------------------------------------------------------ */
 
 /* RFC 3261 17.1.1.3: built once from the request and this response, sent again for each repeat. */
 static void ack_failure(struct edge *e, struct relay *r, struct try *t)

@@ -11,13 +11,13 @@
 
 struct route_set {
     unsigned count;
-    unsigned popped;              /* leading values that were ours */
-    bool stripped;                /* what is left is not believed */
+    unsigned popped; /* leading values that were ours */
+    bool stripped;   /* what is left is not believed */
     bool has_token, bad_token;
     struct token token;
     struct slice token_text;
-    struct slice uri;             /* Request-URI to send; p NULL = as it came */
-    struct slice appended;        /* strict next hop: the old Request-URI goes last */
+    struct slice uri;      /* Request-URI to send; p NULL = as it came */
+    struct slice appended; /* strict next hop: the old Request-URI goes last */
     struct sip_span value[SIP_ROUTE_VALUES_MAX];
 };
 
@@ -99,7 +99,8 @@ static int pop_own_routes(struct edge *e, struct route_set *s)
     return 0;
 }
 
-/* ---- next hops --------------------------------------------------------------------------------- */
+/* ---- next hops ---------------------------------------------------------------------------------
+ */
 
 /* A target that we know exactly is inside; so is a trusted address; all else is outside. */
 static uint8_t hop_side(const struct edge *e, const struct addr *a)
@@ -125,10 +126,8 @@ static void to_address(struct edge *e, struct where *w, const struct addr *a, ui
         return;
     }
     w->kind = WHERE_HOP;
-    w->hop = (struct hop){.addr = *a,
-                          .transport = transport,
-                          .side = hop_side(e, a),
-                          .listener = LISTENER_NONE};
+    w->hop = (struct hop){
+        .addr = *a, .transport = transport, .side = hop_side(e, a), .listener = LISTENER_NONE};
 }
 
 /* RFC 3263 in so far as it needs no look-up; names go to the resolver. */
@@ -166,12 +165,13 @@ static void to_caller_flow(struct edge *e, struct where *w, const struct token *
                           .transport = t->transport,
                           .side = SIDE_OUTSIDE,
                           .listener = t->listener};
+    bool listens = t->listener < LISTENERS_MAX && e->opts->listener[t->listener].used &&
+                   e->opts->listener[t->listener].transport == t->transport;
+    if (!listens)
+        w->hop.listener = LISTENER_NONE;
     if (t->flow.gen != 0) {
         w->hop.flow = t->flow;
         w->hop.fixed_flow = true;
-    } else if (t->listener >= LISTENERS_MAX || !e->opts->listener[t->listener].used ||
-               e->opts->listener[t->listener].transport != TP_UDP) {
-        w->hop.listener = LISTENER_NONE;
     }
 }
 
@@ -250,7 +250,8 @@ static void decide(struct edge *e, const struct origin *from, struct where *w, s
     bool follow_uri = from->side == SIDE_INSIDE && e->facts.to_tag.n > 0;
     if (!follow_uri && by_rule(e, from, w))
         return;
-    if (from->side == SIDE_OUTSIDE || (is_sip(&target) && is_own_host(e, target.host, target.port))) {
+    if (from->side == SIDE_OUTSIDE ||
+        (is_sip(&target) && is_own_host(e, target.host, target.port))) {
         e->count.unroutable++;
         refuse(w, 404, SLICE("No Route For This Request"));
         return;
@@ -258,7 +259,8 @@ static void decide(struct edge *e, const struct origin *from, struct where *w, s
     to_uri(e, w, &target);
 }
 
-/* ---- edits ------------------------------------------------------------------------------------- */
+/* ---- edits -------------------------------------------------------------------------------------
+ */
 
 /* The Route header as it goes on: what is left of it in one line. */
 static void edit_routes(struct edge *e, const struct route_set *s, bool was_strict)

@@ -4,14 +4,15 @@
  * became of connections and datagrams. */
 #include "edge/edge_int.h"
 
-#define CONTAINER(node, type, field) ((type *)(void *)((char *)(node) - offsetof(type, field)))
+#define CONTAINER(node, type, field) ((type *)(void *)((char *)(node)-offsetof(type, field)))
 
 mono_ns edge_deadline(const struct edge *e)
 {
     return mono_min(wheel_deadline(&e->wheel), pool_deadline(e->pools));
 }
 
-/* ---- relays ------------------------------------------------------------------------------------------- */
+/* ---- relays
+ * ------------------------------------------------------------------------------------------- */
 
 static void resend_response(struct edge *e, struct relay *r)
 {
@@ -44,11 +45,9 @@ static void relay_gives_up(struct edge *e, struct relay *r)
     }
     if (t != NULL && !t->abandoned) {
         try_judge(e, t, timer_c ? POOL_CANCELLED : POOL_NO_ANSWER, 0);
-        t->abandoned = true;
-        t->no_answer_at = MONO_NONE;
-        t->client.retransmit_at = MONO_NONE;
         if (r->method == SIP_M_INVITE)
             try_cancel(e, t);
+        try_outlive(e, t);
     }
     if (timer_c && r->pool != NO_POOL) {
         log_end(e, r, 408, 'T', phase_of(e, r), SLICE("Timer C"));
@@ -71,19 +70,22 @@ static void relay_due(struct edge *e, struct relay *r)
         todo = txn_expire(&r->server, &e->opts->timers, e->now);
     if (todo & TXN_DO_RESEND)
         resend_response(e, r);
-    if (todo & TXN_DO_GONE)
+    if (relay_is_over(r))
         relay_free(e, r);
     else
         relay_arm(e, r);
 }
 
-/* ---- tries -------------------------------------------------------------------------------------------- */
+/* ---- tries
+ * -------------------------------------------------------------------------------------------- */
 
 /* After a 100 a try lasts while its target shows signs of life. Half a try timeout of silence earns
  * the target a probe; a whole one without a word from it, on anything, ends the try. A target that
  * is killed right after its 100 costs a call one try timeout, and a slow one costs nothing. */
 static bool target_is_alive(struct edge *e, struct relay *r, struct try *t)
 {
+    if (r->pool == NO_POOL)
+        return false; /* its pool went with a reload */
     const struct pool_opts *o = pools_opts(e->pools, r->pool);
     mono_ns heard = 0;
     bool known = pool_last_heard(e->pools, t->hop.target, &heard);
@@ -108,12 +110,20 @@ static bool target_is_alive(struct edge *e, struct relay *r, struct try *t)
 static bool has_alternative(struct edge *e, const struct relay *r)
 {
     struct pool_pick pick;
-    return r->tries < pools_opts(e->pools, r->pool)->failover.tries &&
+    return r->pool != NO_POOL && r->tries < pools_opts(e->pools, r->pool)->failover.tries &&
            pool_choose(e->pools, r->pool, r->call_hash, &r->tried, e->now, &pick) == 0;
 }
 
 static void no_answer(struct edge *e, struct relay *r, struct try *t)
 {
+    if (t->abandoned) {
+        try_free(e, t);
+        return;
+    }
+    if (t->rings) {
+        try_failed(e, t, POOL_REFUSED, 0, -1);
+        return;
+    }
     if (t->heard_100 && target_is_alive(e, r, t))
         return;
     t->no_answer_at = MONO_NONE;
@@ -135,7 +145,7 @@ static void broken(struct edge *e, struct relay *r, struct try *t)
         return;
     if (t->rings && !t->abandoned) {
         /* It may come back on another connection; but not for long. */
-        t->client.timeout_at = mono_add(e->now, 4 * e->opts->timers.t1);
+        t->no_answer_at = mono_add(e->now, 4 * e->opts->timers.t1);
         return;
     }
     handle h = slab_handle(&e->tries, t);
@@ -197,7 +207,8 @@ static void try_due(struct edge *e, struct try *t)
         try_arm(e, t);
 }
 
-/* ---- everything that is due ---------------------------------------------------------------------------- */
+/* ---- everything that is due
+ * ---------------------------------------------------------------------------- */
 
 static void tell_changes(struct edge *e)
 {
@@ -215,12 +226,10 @@ static void tell_changes(struct edge *e)
             pool_explain(e->pools, c.target, e->now, &t);
         }
         scratch_keep(e, &t);
-        static const enum notice id[] = {[POOL_WENT_DOWN] = NOTICE_TARGET_DOWN,
-                                         [POOL_CAME_UP] = NOTICE_TARGET_UP,
-                                         [POOL_EJECTED] = NOTICE_TARGET_EJECTED,
-                                         [POOL_BACK] = NOTICE_TARGET_UP,
-                                         [POOL_PANICS] = NOTICE_POOL_PANIC,
-                                         [POOL_CALMED] = NOTICE_POOL_CALM};
+        static const enum notice id[] = {
+            [POOL_WENT_DOWN] = NOTICE_TARGET_DOWN,  [POOL_CAME_UP] = NOTICE_TARGET_UP,
+            [POOL_EJECTED] = NOTICE_TARGET_EJECTED, [POOL_BACK] = NOTICE_TARGET_UP,
+            [POOL_PANICS] = NOTICE_POOL_PANIC,      [POOL_CALMED] = NOTICE_POOL_CALM};
         emit_notice(e, id[c.what], text_slice(&t));
     }
 }
@@ -242,7 +251,8 @@ void edge_on_timer(struct edge *e)
     tell_changes(e);
 }
 
-/* ---- connections --------------------------------------------------------------------------------------- */
+/* ---- connections
+ * --------------------------------------------------------------------------------------- */
 
 void edge_on_flow_opened(struct edge *e, const struct event *ev)
 {
@@ -307,7 +317,8 @@ void edge_on_unreachable(struct edge *e, const struct event *ev)
     const char *hit = s.n > 0 ? memmem(s.p, s.n, mark, sizeof mark - 1) : NULL;
     struct branch b;
     if (hit == NULL ||
-        branch_parse(slice_take(slice_drop(s, (size_t)(hit - s.p) + 8), BRANCH_TEXT_BYTES), &b) != 0 ||
+        branch_parse(slice_take(slice_drop(s, (size_t)(hit - s.p) + 8), BRANCH_TEXT_BYTES), &b) !=
+            0 ||
         b.process_generation != e->process_generation)
         return;
     if (b.worker != e->worker) {

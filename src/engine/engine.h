@@ -20,11 +20,11 @@ struct engine_opts {
 /* What a process gives each of its engines at birth. */
 struct engine_birth {
     uint32_t worker, workers;
-    uint32_t process_generation; /* random per process: old branches and tokens are recognised */
+    uint32_t process_generation;  /* random per process: old branches and tokens are recognised */
     struct hash_seed shared_seed; /* same for all workers of a process, secret */
-    struct rng rng;              /* unpredictable */
+    struct rng rng;               /* unpredictable */
     uint64_t prng_seed;
-    struct fault *fault;         /* NULL in life */
+    struct fault *fault; /* NULL in life */
 };
 
 /* Bytes of zeroed memory (a private mapping, touched lazily) that engine_new() needs. */
@@ -47,7 +47,7 @@ const struct counters *engine_counters(const struct engine *e);
 /* What is alive, for the simulator's invariants and for drain: all zero when everything ended. */
 struct engine_load {
     uint32_t relays, tries, blocks, flows;
-    uint32_t relays_open;  /* relays without a final answer upstream */
+    uint32_t relays_open; /* relays without a final answer upstream */
 };
 struct engine_load engine_load(const struct engine *e);
 

@@ -40,15 +40,15 @@ enum token_kind { TOKEN_ROUTE = 1 };
 
 struct token {
     uint8_t kind;
-    uint8_t side_caller;     /* where the request that began the dialog came from */
-    uint8_t side_callee;     /* where it went */
-    uint8_t listener;        /* that it came in on */
-    uint8_t transport;       /* it came over */
-    uint16_t node;           /* node id of the edge that made it */
+    uint8_t side_caller; /* where the request that began the dialog came from */
+    uint8_t side_callee; /* where it went */
+    uint8_t listener;    /* that it came in on */
+    uint8_t transport;   /* it came over */
+    uint16_t node;       /* node id of the edge that made it */
     uint16_t worker;
-    uint32_t from_tag;       /* low bits of a hash of the caller's tag: tells the direction */
-    struct addr caller;      /* its source address */
-    struct flow_id flow;     /* its connection; gen 0 for UDP */
+    uint32_t from_tag;   /* low bits of a hash of the caller's tag: tells the direction */
+    struct addr caller;  /* its source address */
+    struct flow_id flow; /* its connection; gen 0 for UDP */
 };
 
 /* Appends the token's text. `from_tag` is hashed into token->from_tag's place by the caller with
@@ -71,15 +71,15 @@ uint32_t token_tag_hash(struct slice tag);
 struct flow {
     struct flow_id id;
     struct addr peer;
-    uint8_t listener;        /* LISTENER_NONE: we opened it without one */
+    uint8_t listener; /* LISTENER_NONE: we opened it without one */
     uint8_t transport;
     uint8_t side;
     bool connecting;
     bool closing;
-    handle target;           /* pool target that it leads to, if we opened it for one */
-    uint32_t next;           /* next of the same peer; FLOW_END ends */
-    uint32_t users;          /* head of the edge's list of tries on it; FLOW_END ends */
-    uint32_t open;           /* how many those are */
+    handle target;  /* pool target that it leads to, if we opened it for one */
+    uint32_t next;  /* next of the same peer; FLOW_END ends */
+    uint32_t users; /* head of the edge's list of tries on it; FLOW_END ends */
+    uint32_t open;  /* how many those are */
     mono_ns opened;
     uint64_t messages_in, messages_out;
     mono_ns last_in;
@@ -116,8 +116,8 @@ void flow_forget(struct flows *f, struct flow *flow);
  * meet share an entry, and then back off together. */
 bool flow_may_connect(const struct flows *f, const struct addr *peer, uint8_t transport,
                       mono_ns now);
-void flow_connect_result(struct flows *f, const struct addr *peer, uint8_t transport, bool connected,
-                         mono_ns now);
+void flow_connect_result(struct flows *f, const struct addr *peer, uint8_t transport,
+                         bool connected, mono_ns now);
 
 /* Iteration for `show`: *cursor = 0 at first. */
 struct flow *flow_next(struct flows *f, uint32_t *cursor);

@@ -15,7 +15,7 @@ static const dur_ns backoff_first = 100 * NS_MS, backoff_max = 5 * NS_S;
 
 struct backoff {
     mono_ns until;
-    uint32_t tag;     /* high bits of the peer's hash */
+    uint32_t tag; /* high bits of the peer's hash */
     uint32_t failures;
 };
 
@@ -156,15 +156,16 @@ void flow_forget(struct flows *f, struct flow *flow)
     f->accepted_live--;
 }
 
-bool flow_may_connect(const struct flows *f, const struct addr *peer, uint8_t transport, mono_ns now)
+bool flow_may_connect(const struct flows *f, const struct addr *peer, uint8_t transport,
+                      mono_ns now)
 {
     uint64_t hash = peer_hash(f, peer, transport);
     const struct backoff *b = &f->backoff[hash % BACKOFF_CELLS];
     return b->failures == 0 || b->tag != (uint32_t)(hash >> 32) || now >= b->until;
 }
 
-void flow_connect_result(struct flows *f, const struct addr *peer, uint8_t transport, bool connected,
-                         mono_ns now)
+void flow_connect_result(struct flows *f, const struct addr *peer, uint8_t transport,
+                         bool connected, mono_ns now)
 {
     uint64_t hash = peer_hash(f, peer, transport);
     struct backoff *b = &f->backoff[hash % BACKOFF_CELLS];

@@ -12,8 +12,8 @@ int guard_hops(int received, int cap);
 
 /* Hash over what decides where a request goes (RFC 5393 4.2): Request-URI, From and To tags,
  * Call-ID, CSeq number, Route, Proxy-Require, Proxy-Authorization. `parts` in a fixed order, absent
- * ones empty. A request that comes back with the same hash in our own Via branch is a loop; one that
- * comes back changed is a spiral, and welcome. */
+ * ones empty. A request that comes back with the same hash in our own Via branch is a loop; one
+ * that comes back changed is a spiral, and welcome. */
 uint64_t guard_loop_hash(const struct hash_seed *seed, const struct slice *parts, unsigned count);
 
 #endif

@@ -20,7 +20,7 @@
  * numbers connections that it accepted (slots from 0); the engine numbers those that it asks for
  * (slots from FLOW_OUT). A generation is never used twice in a process. */
 struct flow_id {
-    uint64_t gen;    /* 0 = none */
+    uint64_t gen; /* 0 = none */
     uint32_t slot;
     uint32_t worker;
 };
@@ -59,25 +59,28 @@ struct resolved {
 };
 
 enum command_kind {
-    CMD_SHOW_POOLS, CMD_SHOW_TRANSACTIONS, CMD_SHOW_FLOWS, CMD_SHOW_COUNTERS,
-    CMD_TARGET,        /* bytes = "pool uri ready|drain|maint" */
-    CMD_DRAIN,         /* refuse new dialogs with 503; in-dialog goes on */
+    CMD_SHOW_POOLS,
+    CMD_SHOW_TRANSACTIONS,
+    CMD_SHOW_FLOWS,
+    CMD_SHOW_COUNTERS,
+    CMD_TARGET, /* bytes = "pool uri ready|drain|maint" */
+    CMD_DRAIN,  /* refuse new dialogs with 503; in-dialog goes on */
 };
 
 struct event {
     uint8_t kind;
-    uint8_t listener;          /* id of the listener it came in on; LISTENER_NONE for ours */
-    uint8_t transport;         /* enum transport */
-    uint8_t command;           /* EV_COMMAND */
-    uint16_t hops;             /* EV_HANDED: workers that it has passed already */
+    uint8_t listener;  /* id of the listener it came in on; LISTENER_NONE for ours */
+    uint8_t transport; /* enum transport */
+    uint8_t command;   /* EV_COMMAND */
+    uint16_t hops;     /* EV_HANDED: workers that it has passed already */
     uint16_t addr_count;
     int error;
     struct flow_id flow;
     struct addr source;
-    struct slice bytes;        /* the driver's; valid until the actions have been executed */
+    struct slice bytes; /* the driver's; valid until the actions have been executed */
     uint64_t id;
-    uint64_t cursor;           /* CMD_SHOW_*: where to go on; 0 = start */
-    uint64_t wall_ns;          /* Unix time; only for log records */
+    uint64_t cursor;  /* CMD_SHOW_*: where to go on; 0 = start */
+    uint64_t wall_ns; /* Unix time; only for log records */
     const struct resolved *addrs;
     const void *opts;
 };
@@ -86,51 +89,51 @@ enum { LISTENER_NONE = 255 };
 /* ---- actions -------------------------------------------------------------------------------- */
 
 enum action_kind {
-    ACT_SEND,       /* a datagram: listener's socket -> dest; iov */
-    ACT_SEND_FLOW,  /* on a stream: flow; iov. A flow still connecting queues it. */
-    ACT_CONNECT,    /* open `flow` to dest by transport, from listener's address if it has one;
-                       timeout_ns; answered by EV_FLOW_OPENED or EV_CONNECT_FAILED */
-    ACT_CLOSE,      /* close `flow` once what was queued has left */
-    ACT_HANDOVER,   /* give `hand` to another worker: it gets an EV_HANDED */
-    ACT_RESOLVE,    /* RFC 3263: name, port (0 none), transport (255 = not given), id */
-    ACT_LOG,        /* record: struct log_record, to the writer */
-    ACT_NOTICE,     /* notice id, text */
-    ACT_REPLY,      /* to the control socket: id, iov[0] = rows of JSON lines, cursor of the next
-                       page or 0, error (0 fine, else an errno-like code with text in iov) */
+    ACT_SEND,      /* a datagram: listener's socket -> dest; iov */
+    ACT_SEND_FLOW, /* on a stream: flow; iov. A flow still connecting queues it. */
+    ACT_CONNECT,   /* open `flow` to dest by transport, from listener's address if it has one;
+                      timeout_ns; answered by EV_FLOW_OPENED or EV_CONNECT_FAILED */
+    ACT_CLOSE,     /* close `flow` once what was queued has left */
+    ACT_HANDOVER,  /* give `hand` to another worker: it gets an EV_HANDED */
+    ACT_RESOLVE,   /* RFC 3263: name, port (0 none), transport (255 = not given), id */
+    ACT_LOG,       /* record: struct log_record, to the writer */
+    ACT_NOTICE,    /* notice id, text */
+    ACT_REPLY,     /* to the control socket: id, iov[0] = rows of JSON lines, cursor of the next
+                      page or 0, error (0 fine, else an errno-like code with text in iov) */
 };
 
 /* What a handed-over event looks like in a ring: this head, then the bytes. */
 struct hand {
-    uint8_t kind;              /* EV_DATAGRAM, EV_MESSAGE, EV_FLOW_CLOSED …, or HAND_SEND */
+    uint8_t kind; /* EV_DATAGRAM, EV_MESSAGE, EV_FLOW_CLOSED …, or HAND_SEND */
     uint8_t listener;
     uint8_t transport;
     uint8_t from_worker;
     uint16_t hops;
     uint16_t reserved;
-    uint32_t len;              /* bytes that follow */
-    struct flow_id flow;       /* of the message's arrival; for HAND_SEND: where to send */
+    uint32_t len;        /* bytes that follow */
+    struct flow_id flow; /* of the message's arrival; for HAND_SEND: where to send */
     struct addr source;
     uint64_t arrived_wall_ns;
 };
-enum { HAND_SEND = 200 };      /* "send these bytes on your flow" */
+enum { HAND_SEND = 200 }; /* "send these bytes on your flow" */
 
 struct action {
     uint8_t kind;
     uint8_t listener;
     uint8_t transport;
-    uint8_t worker;            /* ACT_HANDOVER */
-    uint16_t notice;           /* ACT_NOTICE: enum notice */
+    uint8_t worker;  /* ACT_HANDOVER */
+    uint16_t notice; /* ACT_NOTICE: enum notice */
     uint16_t port;
     int error;
-    uint32_t iov;              /* first entry in actions.iov */
+    uint32_t iov; /* first entry in actions.iov */
     uint32_t iov_count;
     struct flow_id flow;
     struct addr dest;
     dur_ns timeout_ns;
     uint64_t id;
     uint64_t cursor;
-    struct slice text;         /* ACT_RESOLVE: name; ACT_NOTICE: text; ACT_LOG: the record */
-    struct hand hand;          /* ACT_HANDOVER; the message is iov */
+    struct slice text; /* ACT_RESOLVE: name; ACT_NOTICE: text; ACT_LOG: the record */
+    struct hand hand;  /* ACT_HANDOVER; the message is iov */
 };
 
 /* The driver's: what a batch of steps produced. iov entries point into the events' bytes and into
