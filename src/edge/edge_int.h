@@ -248,6 +248,6 @@ void try_cancel(struct edge *e, struct try *t);
 void probes_run(struct edge *e);
 void probe_answered(struct edge *e, struct try *t, int status);
 void probe_failed(struct edge *e, struct try *t);
-void hand_over(struct edge *e, const struct event *ev, uint32_t to, unsigned hops);
+void emit_handover(struct edge *e, const struct event *ev, uint32_t to, unsigned hops);
 
 #endif

@@ -103,7 +103,7 @@ void emit_close(struct edge *e, struct flow_id flow)
 }
 
 /* Gives an event to another worker as it came. */
-void hand_over(struct edge *e, const struct event *ev, uint32_t to, unsigned hops)
+void emit_handover(struct edge *e, const struct event *ev, uint32_t to, unsigned hops)
 {
     struct action *a = emit(e, ACT_HANDOVER);
     a->worker = (uint8_t)to;

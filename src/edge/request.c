@@ -165,7 +165,7 @@ void edge_on_cancel(struct edge *e, const struct origin *from, const struct even
     struct txn_key key = txn_server_key(&e->seed, &e->msg, &e->facts, SIP_M_INVITE);
     struct relay *r = find_by(e, &e->by_key, key, false);
     if (r == NULL && hops + 1 < e->workers) {
-        hand_over(e, ev, (e->worker + 1) % e->workers, hops + 1);
+        emit_handover(e, ev, (e->worker + 1) % e->workers, hops + 1);
         return;
     }
     struct sip_fault answer = {.status = r != NULL ? 200 : 481};

@@ -14,7 +14,7 @@ static struct try *match(struct edge *e, const struct event *ev, unsigned hops)
         return NULL;
     if (b.worker != e->worker) {
         if (b.worker < e->workers && hops == 0) {
-            hand_over(e, ev, b.worker, 1);
+            emit_handover(e, ev, b.worker, 1);
             return NULL;
         }
         return NULL;

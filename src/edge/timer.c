@@ -323,7 +323,7 @@ void edge_on_unreachable(struct edge *e, const struct event *ev)
         return;
     if (b.worker != e->worker) {
         if (b.worker < e->workers)
-            hand_over(e, ev, b.worker, 1);
+            emit_handover(e, ev, b.worker, 1);
         return;
     }
     struct try *t = slab_get(&e->tries, b.of);
