@@ -62,7 +62,7 @@ int cli_check(int argc, char **argv)
     };
     const char *path = NULL;
     opterr = 0;
-    optind = 1;
+    optind = 0; /* GNU: forget an earlier command line, not only its place */
     for (int c; (c = getopt_long(argc, argv, "+:c:h", options, NULL)) != -1;) {
         switch (c) {
         case 'c':

@@ -18,7 +18,8 @@ enum {
     SECRETS_BYTES_MAX = 1 << 16,
     DEPTH_MAX = 16, /* nested lists and mappings; the schema needs six */
     NODES_MAX = 1 << 16,
-    MAP_KEYS_MAX = 1024,          /* keeps the search for duplicate keys cheap */
+    MAP_KEYS_MAX = 1024, /* keeps the search for duplicate keys cheap */
+    ENV_NAME_BYTES_MAX = 255,
     EXPANDED_BYTES_MAX = 1 << 20, /* all that ${NAME} put in, together */
     ERRORS_MAX = 200,             /* shown; the rest is counted */
     SHOWN_BYTES_MAX = 64,         /* of the file's own text in a message */
@@ -173,6 +174,7 @@ struct field {
     const struct schema *sub;
     const struct field *item;
     const char *help;
+    const char *example; /* F_REQUIRED: what could be written */
 };
 
 struct schema {
@@ -197,34 +199,37 @@ struct endpoint {
     uint8_t transport;
 };
 
-/* What the schema fills; judge turns it into the snapshot. Each record begins with the node that it
- * came from. */
-struct draft_listener {
+/* What the schema fills; judge turns it into the snapshot. Each record begins with a head. */
+struct head {
     const struct node *node;
+    bool broken; /* something in it could not be read: its fields are not the file's last word */
+};
+struct draft_listener {
+    struct head head;
     struct slice name;
     struct endpoint bind, advertise;
     uint8_t side;
 };
 struct draft_target {
-    const struct node *node;
+    struct head head;
     struct endpoint uri;
     struct slice zone;
     uint16_t weight;
     bool tcp;
 };
 struct draft_pool {
-    const struct node *node;
+    struct head head;
     struct pool_opts opts;
     struct list targets;
     struct list on;
 };
 struct draft_route {
-    const struct node *node;
+    struct head head;
     uint8_t from;
     struct slice method, to;
 };
 struct draft {
-    const struct node *node;
+    struct head head;
     struct config c;
     struct list listeners, trusted, pools, routes;
     struct slice tokens;

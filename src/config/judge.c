@@ -61,10 +61,10 @@ static bool is_wildcard(const struct addr *a)
 
 static void check_bind(struct judgement *j, const struct draft_listener *l)
 {
-    struct place at = node_place(l->node, "bind");
+    struct place at = node_place(l->head.node, "bind");
     const struct addr *a = &l->bind.addr;
     if (is_wildcard(a)) {
-        if (l->advertise.text.p == NULL && node_get(l->node, "advertise") == NULL)
+        if (l->advertise.text.p == NULL && node_get(l->head.node, "advertise") == NULL)
             report_at(j->report, at,
                       "`%s` is every address of this machine, and others need one of them to "
                       "answer to; add advertise: \"HOST:%u\", or bind one address",
@@ -81,15 +81,15 @@ static void check_listener_twins(struct judgement *j, uint32_t index)
     for (uint32_t i = 0; i < index; i++) {
         const struct draft_listener *other = &all[i];
         if (l->name.n > 0 && slice_equal(l->name, other->name))
-            report_at(j->report, node_place(l->node, "name"),
+            report_at(j->report, node_place(l->head.node, "name"),
                       "a listener on line %u has the name `%s` already; write another",
-                      node_place(other->node, "name").line, show(j, l->name));
+                      node_place(other->head.node, "name").line, show(j, l->name));
         if (l->bind.text.p != NULL && other->bind.text.p != NULL &&
             l->bind.transport == other->bind.transport &&
             addr_equal(&l->bind.addr, &other->bind.addr)) {
-            report_at(j->report, node_place(l->node, "bind"),
+            report_at(j->report, node_place(l->head.node, "bind"),
                       "`%s` is bound by the listener on line %u already; take one of them out",
-                      show(j, l->bind.text), node_place(other->node, "bind").line);
+                      show(j, l->bind.text), node_place(other->head.node, "bind").line);
             return;
         }
     }
@@ -160,7 +160,7 @@ static void judge_listeners(struct judgement *j)
 
 static void resolve(struct judgement *j, const struct draft_target *t, struct endpoint *e)
 {
-    struct place at = node_place(t->node, "uri");
+    struct place at = node_place(t->head.node, "uri");
     const char *host = mem_copy(j->report->mem, e->host).p;
     if (j->world->closed) {
         report_at(j->report, at, "`%s` is a name, and none is resolved here; write an address",
@@ -211,7 +211,7 @@ static void check_reachable(struct judgement *j, const struct draft_target *t)
     if (j->draft->listeners.count == 0)
         return;
     const char *tp = e->transport == TP_UDP ? "udp" : "tcp";
-    report_at(j->report, node_place(t->node, "uri"),
+    report_at(j->report, node_place(t->head.node, "uri"),
               "no listener can send to `%s`; add one for %s over IPv%u, such as %s://%s",
               show(j, e->text), tp, e->addr.family, tp,
               e->addr.family == 6 ? "[2001:db8::5]:5060" : "10.0.0.5:5060");
@@ -221,7 +221,7 @@ static void check_target(struct judgement *j, const struct draft_pool *pool, uin
 {
     const struct draft_target *all = targets_of(pool), *t = &all[index];
     const struct endpoint *e = &t->uri;
-    struct place at = node_place(t->node, "uri");
+    struct place at = node_place(t->head.node, "uri");
     if (!addr_is_unicast(&e->addr)) {
         report_at(j->report, at, "nobody can be reached at `%s`; write the address of a server",
                   show(j, e->text));
@@ -234,7 +234,7 @@ static void check_target(struct judgement *j, const struct draft_pool *pool, uin
             report_at(j->report, at,
                       "`%s` is in this pool already, on line %u; take one out, or "
                       "give it a weight",
-                      show(j, e->text), node_place(all[i].node, "uri").line);
+                      show(j, e->text), node_place(all[i].head.node, "uri").line);
             return;
         }
     }
@@ -245,7 +245,7 @@ static void check_target(struct judgement *j, const struct draft_pool *pool, uin
             report_at(j->report, at,
                       "`%s` is our own listener of line %u: requests would run in a "
                       "circle; write the address of a server",
-                      show(j, e->text), node_place(l[i].node, "bind").line);
+                      show(j, e->text), node_place(l[i].head.node, "bind").line);
             return;
         }
     check_reachable(j, t);
@@ -276,9 +276,9 @@ static const struct node *section_of(const struct node *record, const char *key)
 static void judge_pool(struct judgement *j, struct draft_pool *p)
 {
     struct pool_opts *o = &p->opts;
-    const struct node *health = section_of(p->node, "health");
-    const struct node *failover = section_of(p->node, "failover");
-    const struct node *outlier = section_of(p->node, "outlier");
+    const struct node *health = section_of(p->head.node, "health");
+    const struct node *failover = section_of(p->head.node, "failover");
+    const struct node *outlier = section_of(p->head.node, "outlier");
     if (o->health.on)
         check_order(j, health, "timeout", o->health.timeout, "every", o->health.every);
     check_order(j, failover, "try", o->failover.try_timeout, "within", o->failover.within);
@@ -330,11 +330,11 @@ static void judge_pools(struct judgement *j)
     d->c.engine.edge.pools = out;
     d->c.engine.edge.pool_count = (uint16_t)d->pools.count;
     if (limits->pools != 0 && d->pools.count > limits->pools)
-        report_at(j->report, node_place(d->node, "pools"),
+        report_at(j->report, node_place(d->head.node, "pools"),
                   "%u pools are more than limits.pools; write a limit of at least that",
                   d->pools.count);
     if (limits->targets != 0 && targets > limits->targets)
-        report_at(j->report, node_place(d->node, "pools"),
+        report_at(j->report, node_place(d->head.node, "pools"),
                   "%u targets are more than limits.targets; write a limit of at least that",
                   targets);
 }
@@ -360,7 +360,7 @@ static int find_pool(struct judgement *j, const struct draft_route *route)
         text_put(&all, i == 0 ? SLICE("") : SLICE(", "));
         text_put(&all, pools[i].opts.name);
     }
-    struct place at = node_place(route->node, "to");
+    struct place at = node_place(route->head.node, "to");
     if (j->draft->pools.count == 0)
         return -1;
     const char *role = is_role(route->to) ? ", and roles are not in this version" : "";
@@ -379,6 +379,8 @@ static int find_pool(struct judgement *j, const struct draft_route *route)
 /* Does the earlier rule take everything that the later one could? */
 static bool covers(const struct draft_route *earlier, const struct draft_route *later)
 {
+    if (earlier->head.broken || later->head.broken)
+        return false;
     return (earlier->from == RULE_ANY || earlier->from == later->from) &&
            (earlier->method.n == 0 || slice_equal(earlier->method, later->method));
 }
@@ -389,7 +391,7 @@ static bool has_side(const struct judgement *j, uint8_t side)
     if (side == SIDE_INSIDE && d->trusted.count > 0)
         return true;
     for (uint32_t i = 0; i < d->listeners.count; i++)
-        if (listeners_of(d)[i].side == side)
+        if (listeners_of(d)[i].side == side || listeners_of(d)[i].head.broken)
             return true;
     return d->listeners.count == 0;
 }
@@ -397,7 +399,9 @@ static bool has_side(const struct judgement *j, uint8_t side)
 static void check_route(struct judgement *j, uint32_t index)
 {
     const struct draft_route *all = routes_of(j->draft), *route = &all[index];
-    struct place at = node_place(route->node, "from");
+    struct place at = node_place(route->head.node, "from");
+    if (route->head.broken)
+        return;
     if (route->from == SIDE_INSIDE && !has_side(j, SIDE_INSIDE))
         report_at(j->report, at,
                   "no request comes from inside: no listener has side: inside, and `trusted` is "
@@ -409,10 +413,10 @@ static void check_route(struct judgement *j, uint32_t index)
     for (uint32_t i = 0; i < index; i++) {
         if (!covers(&all[i], route))
             continue;
-        report_at(j->report, route->node->at,
+        report_at(j->report, route->head.node->at,
                   "this route is never reached: the one on line %u takes all that it could; put "
                   "this one first, or take it out",
-                  all[i].node->at.line);
+                  all[i].head.node->at.line);
         return;
     }
 }
@@ -445,7 +449,7 @@ static void judge_tokens(struct judgement *j, const uint8_t random_key[32])
 {
     struct config *c = &j->draft->c;
     if (j->draft->tokens.p != NULL) {
-        struct place at = node_place(node_get(j->draft->node, "secrets"), "tokens");
+        struct place at = node_place(node_get(j->draft->head.node, "secrets"), "tokens");
         if (j->world->closed)
             report_at(j->report, at, "no file is read here; leave `secrets` out");
         else
@@ -506,7 +510,7 @@ static void check_same(struct judgement *j, const char *section, const char *key
 {
     if (now == before)
         return;
-    const struct node *map = section_of(j->draft->node, section);
+    const struct node *map = section_of(j->draft->head.node, section);
     report_at(j->report, node_place(map, key),
               "%s.%s cannot change while it runs; write %llu as before, or restart", section, key,
               (unsigned long long)before);
@@ -524,7 +528,7 @@ static void check_restart(struct judgement *j)
     check_same(j, "limits", "target_flows", a->target_flows, b->target_flows);
     check_same(j, "limits", "targets", a->targets, b->targets);
     check_same(j, "limits", "pools", a->pools, b->pools);
-    const struct node *limits = section_of(j->draft->node, "limits");
+    const struct node *limits = section_of(j->draft->head.node, "limits");
     const struct node *messages = section_of(limits, "messages");
     for (unsigned i = 0; i < BLOCK_CLASSES; i++)
         if (a->blocks[i] != b->blocks[i] && a->transactions == b->transactions)
@@ -533,7 +537,7 @@ static void check_restart(struct judgement *j)
                       "restart",
                       blocks[i], b->blocks[i]);
     if (!slice_equal(now->control, before->control))
-        report_at(j->report, node_place(j->draft->node, "control"),
+        report_at(j->report, node_place(j->draft->head.node, "control"),
                   "control cannot change while it runs; write `%s` as before, or restart",
                   show(j, before->control));
 }
@@ -542,7 +546,7 @@ void judge(struct report *r, struct draft *d, const struct config *previous,
            const uint8_t random_key[32], const struct world *world)
 {
     struct judgement j = {r, d, previous, world};
-    const struct node *timers = section_of(d->node, "timers");
+    const struct node *timers = section_of(d->head.node, "timers");
     uint32_t found_before = r->count;
     derive(&j);
     judge_listeners(&j);

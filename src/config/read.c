@@ -47,8 +47,6 @@ static void report_unknown_key(struct report *r, const struct schema *s, const s
 static void check_keys(struct report *r, const struct schema *s, const struct node *map)
 {
     for (const struct node *n = map->first; n != NULL; n = n->next) {
-        if (n->key.p == NULL)
-            continue;
         const struct field *f = NULL;
         for (unsigned i = 0; i < s->count && f == NULL; i++)
             if (slice_equal(n->key, slice_cstr(s->fields[i].key)))
@@ -101,8 +99,6 @@ static void read_item(struct report *r, const struct field *item, const struct n
 static void read_item_name(struct report *r, const struct schema *s, const struct node *n, void *at)
 {
     static const struct field name = {.key = "name", .type = V_NAME, .size = sizeof(struct slice)};
-    if (n->key.p == NULL)
-        return;
     struct node key = {.kind = NODE_SCALAR, .at = n->key_at, .text = n->key};
     (void)value_read(r, &name, &key, at_offset(at, s->name_offset));
 }
@@ -204,8 +200,7 @@ static void read_default(struct report *r, const struct schema *s, const struct 
                          const struct node *map, void *record)
 {
     if ((f->flags & F_REQUIRED) != 0) {
-        report_at(r, map->at, "%s has no `%s`; write %s: %s", s->what, f->key, f->key,
-                  f->words != NULL && f->words[0].text != NULL ? "one of its words" : shape_of(f));
+        report_at(r, map->at, "%s has no `%s`; add %s: %s", s->what, f->key, f->key, f->example);
         return;
     }
     if (f->type == V_MAP) {
@@ -224,8 +219,10 @@ static void read_default(struct report *r, const struct schema *s, const struct 
 
 void schema_read(struct report *r, const struct schema *s, const struct node *n, void *record)
 {
-    if (s->size > 0)
-        memcpy(record, &n, sizeof n); /* records begin with their node */
+    struct head *head = s->size > 0 ? (struct head *)record : NULL;
+    uint32_t errors_before = r->count;
+    if (head != NULL)
+        *head = (struct head){n, true};
     if (n->kind == NODE_BAD)
         return;
     struct node wrapped = *n, only;
@@ -247,6 +244,7 @@ void schema_read(struct report *r, const struct schema *s, const struct node *n,
     }
     if (!off)
         check_keys(r, s, n);
+    bool bad = false;
     for (unsigned i = 0; i < s->count; i++) {
         const struct field *f = &s->fields[i];
         if (f->type == V_LATER)
@@ -256,5 +254,9 @@ void schema_read(struct report *r, const struct schema *s, const struct node *n,
             read_default(r, s, f, n, record);
         else if (value->kind != NODE_BAD)
             read_field(r, f, value, record);
+        else if (head != NULL)
+            bad = true;
     }
+    if (head != NULL)
+        head->broken = bad || r->count != errors_before;
 }

@@ -160,6 +160,8 @@ static void write_default(FILE *out, const struct field *f)
         fputs("required", out);
     else if (f->type == V_MAP && f->zero != NULL)
         fputs("on", out);
+    else if (f->type == V_MAP)
+        fputs("see below", out);
     else if (f->standard == NULL)
         fputs("none", out);
     else

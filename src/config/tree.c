@@ -36,28 +36,63 @@ static bool is_env_letter(char c, bool first)
            (!first && c >= '0' && c <= '9');
 }
 
-/* The value of one variable; NULL is reported at `at`. */
-static const char *env_value(struct builder *b, struct slice name, struct place at)
+static bool is_env_name(struct slice s)
 {
-    struct report *r = b->report;
-    bool fine = name.n > 0;
-    for (size_t i = 0; i < name.n; i++)
-        fine = fine && is_env_letter(name.p[i], i == 0);
-    if (!fine) {
-        report_at(r, at,
-                  "`${%s}` names no environment variable; write ${NAME} with letters, digits and "
-                  "_, or $${ for the characters themselves",
-                  report_show(r, name));
-        return NULL;
+    for (size_t i = 0; i < s.n; i++)
+        if (!is_env_letter(s.p[i], i == 0))
+            return false;
+    return s.n > 0 && s.n <= ENV_NAME_BYTES_MAX;
+}
+
+/* The braces of ${NAME} mean something else to YAML, which would end a value of [ ] or { } at
+ * them. While it reads, two characters of Unicode's private use area stand in their places: one
+ * character each, like the braces, so that columns stay true. */
+#define OPEN  "\xee\x80\x80" /* U+E000 */
+#define CLOSE "\xee\x80\x81" /* U+E001 */
+enum { MARK_BYTES = sizeof OPEN - 1 };
+
+/* Next "${" or "$${" from `at` on, or s.n; as well with OPEN for the brace. */
+static size_t find_marker(struct slice s, size_t at)
+{
+    for (; at + 1 < s.n; at++) {
+        if (s.p[at] != '$')
+            continue;
+        struct slice rest = slice_drop(s, at + 1);
+        if (rest.p[0] == '{' || slice_starts_with(rest, SLICE("${")) ||
+            slice_starts_with(rest, SLICE(OPEN)))
+            return at;
     }
-    struct slice copy = mem_copy(r->mem, name);
-    const char *value = copy.n > 0 ? getenv(copy.p) : NULL;
-    if (value == NULL && !r->mem->exhausted)
-        report_at(r, at,
-                  "environment variable %s is not set; set it before the start, or write the "
-                  "value here",
-                  report_show(r, name));
-    return value;
+    return s.n;
+}
+
+/* The text with the braces of every ${NAME} out of YAML's way. */
+static struct slice hide_braces(struct mem *m, struct slice s)
+{
+    size_t count = 0;
+    for (size_t at = 0; (at = find_marker(s, at)) < s.n; at += 2)
+        count++;
+    size_t cap = s.n + count * 2 * (MARK_BYTES - 1);
+    char *p = count > 0 ? (char *)mem_take(m, cap) : NULL;
+    if (p == NULL)
+        return s;
+    struct text t = text_into(p, cap);
+    size_t from = 0, at = 0;
+    while ((at = find_marker(s, at)) < s.n) {
+        struct slice name = slice_take(slice_drop(s, at + 2), ENV_NAME_BYTES_MAX + 1);
+        name = slice_take(name, slice_find(name, '}'));
+        if (s.p[at + 1] == '{' && is_env_name(name) && at + 2 + name.n < s.n) {
+            text_put(&t, slice_of(s.p + from, at + 1 - from));
+            TEXT_LIT(&t, OPEN);
+            text_put(&t, name);
+            TEXT_LIT(&t, CLOSE);
+            from = at + 2 + name.n + 1;
+            at = from;
+        } else {
+            at += s.p[at + 1] == '$' ? 3 : 2;
+        }
+    }
+    text_put(&t, slice_drop(s, from));
+    return text_slice(&t);
 }
 
 /* How many characters the first n bytes hold. */
@@ -69,16 +104,31 @@ static uint32_t characters(struct slice s, size_t n)
     return count;
 }
 
-/* Next "${" or "$${" from `at` on, or s.n. */
-static size_t find_marker(struct slice s, size_t at)
+/* A "${" that hide_braces() left as it was; `name` is what follows. */
+static void report_marker(struct report *r, struct place at, struct slice name)
 {
-    for (; at + 1 < s.n; at++) {
-        if (s.p[at] != '$')
-            continue;
-        if (s.p[at + 1] == '{' || (s.p[at + 1] == '$' && at + 2 < s.n && s.p[at + 2] == '{'))
-            return at;
-    }
-    return s.n;
+    size_t end = slice_find(name, '}');
+    if (end == name.n)
+        report_at(r, at,
+                  "`${` without its `}`; write ${NAME}, or $${ for the characters themselves");
+    else
+        report_at(r, at,
+                  "`${%s}` names no environment variable; write ${NAME} with letters, digits and "
+                  "_, or $${ for the characters themselves",
+                  report_show(r, slice_take(name, end)));
+}
+
+/* The value of a variable; NULL is reported. */
+static const char *env_value(struct report *r, struct slice name, struct place at)
+{
+    struct slice copy = mem_copy(r->mem, name); /* with the NUL that getenv wants */
+    const char *value = getenv(copy.p);
+    if (value == NULL)
+        report_at(r, at,
+                  "environment variable %s is not set; set it before the start, or write the "
+                  "value here",
+                  report_show(r, name));
+    return value;
 }
 
 /* Writes `s` with every ${NAME} replaced. `at` is where its first character stands; `exact` = its
@@ -99,17 +149,16 @@ static bool expand_into(struct builder *b, struct slice s, struct place at, bool
         struct place here = at;
         if (exact)
             here.column += characters(s, marker);
-        struct slice name = slice_drop(s, marker + 2);
-        size_t end = slice_find(name, '}');
-        if (end == name.n) {
-            report_at(b->report, here,
-                      "`${` without its `}`; write ${NAME}, or $${ for the characters themselves");
+        if (s.p[marker + 1] == '{') {
+            report_marker(b->report, here, slice_drop(s, marker + 2));
             return false;
         }
-        const char *value = env_value(b, slice_take(name, end), here);
+        struct slice name = slice_drop(s, marker + 1 + MARK_BYTES);
+        name = slice_take(name, slice_find(name, CLOSE[0]));
+        const char *value = env_value(b->report, name, here);
         fine = fine && value != NULL;
         text_put(t, slice_cstr(value));
-        from = marker + 2 + end + 1;
+        from = marker + 1 + MARK_BYTES + name.n + MARK_BYTES;
     }
     text_put(t, slice_drop(s, from));
     return fine;
@@ -156,6 +205,8 @@ static struct node *add_node(struct builder *b, enum node_kind kind, yaml_mark_t
         n->key = b->key;
         n->key_at = b->key_at;
         b->has_key = false;
+        if (n->key.p == NULL) /* a key that was refused: its value is read, and forgotten */
+            return n;
     }
     if (parent->last != NULL)
         parent->last->next = n;
@@ -172,7 +223,7 @@ static bool wants_key(const struct builder *b)
     return b->depth > 0 && b->stack[b->depth - 1]->kind == NODE_MAP && !b->has_key;
 }
 
-/* Notes the key; a second one of the same name keeps its value out of the tree's way. */
+/* Notes the key, as none when it stands in the mapping already. */
 static int take_key(struct builder *b, struct slice text, struct place at)
 {
     struct node *map = b->stack[b->depth - 1];
@@ -185,7 +236,7 @@ static int take_key(struct builder *b, struct slice text, struct place at)
             continue;
         report_at(b->report, at, "`%s` stands here twice, first on line %u; keep one of them",
                   report_show(b->report, text), n->key_at.line);
-        text = SLICE_NONE; /* a key that no schema knows and that is not reported again */
+        text = SLICE_NONE;
         break;
     }
     b->key = text;
@@ -209,7 +260,7 @@ static int on_scalar(struct builder *b, const yaml_event_t *e)
         first.column += (uint32_t)quotes;
     bool fine = expand(b, &text, first, exact);
     if (wants_key(b))
-        return take_key(b, text, at);
+        return take_key(b, fine ? text : SLICE_NONE, at);
     struct node *n = add_node(b, fine ? NODE_SCALAR : NODE_BAD, e->start_mark);
     if (n == NULL)
         return -1;
@@ -361,6 +412,7 @@ static void report_syntax(struct builder *b)
 
 struct node *tree_read(struct report *r, struct slice text)
 {
+    text = hide_braces(r->mem, text);
     struct builder b = {.report = r, .text = text};
     if (!yaml_parser_initialize(&b.yaml)) {
         r->mem->exhausted = true;
@@ -397,7 +449,7 @@ const struct node *node_get(const struct node *map, const char *key)
     if (map == NULL || map->kind != NODE_MAP)
         return NULL;
     for (const struct node *n = map->first; n != NULL; n = n->next)
-        if (n->key.p != NULL && slice_equal(n->key, slice_cstr(key)))
+        if (slice_equal(n->key, slice_cstr(key)))
             return n;
     return NULL;
 }

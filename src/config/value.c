@@ -91,6 +91,11 @@ static bool read_duration(struct report *r, const struct field *f, const struct 
     for (size_t i = 0; i < UNITS; i++)
         if (slice_equal(unit, units[i].name))
             u = &units[i];
+    if (u == NULL && unit.n > 0 && unit.p[0] == '.') {
+        report_at(r, n->at, "`%s` has a fraction; write a whole number of a smaller unit: 500ms",
+                  shown(r, n));
+        return false;
+    }
     if (u == NULL) {
         report_at(r, n->at, "`%s` has %s; write us, ms, s, m or h behind one whole number: `%.*ss`",
                   shown(r, n), unit.n == 0 ? "no unit" : "an unknown unit", (int)digits, s.p);
