@@ -89,18 +89,24 @@ void ack_resolved(struct edge *e, struct relay *r, const struct event *ev)
     relay_free(e, r);
 }
 
+/* What keeps ACKs from going in circles. False: it goes no further. */
+static bool ack_may_go(struct edge *e, uint64_t *ret_loop_hash, uint64_t *ret_nonce)
+{
+    *ret_loop_hash = loop_hash_of(e, &e->msg, &e->facts);
+    *ret_nonce = siphash(&e->seed, e->facts.via.branch.p, e->facts.via.branch.n);
+    if (guard_hops(e->facts.max_forwards, e->opts->hops_max) >= 0 &&
+        !loops_here(e, &e->msg, &e->facts, *ret_loop_hash))
+        return true;
+    e->count.loops++;
+    return false;
+}
+
+/* By the dialog's route: its Route set, checked as that of any request. */
 void ack_forward(struct edge *e, const struct origin *from)
 {
-    if (from->side == SIDE_OUTSIDE && !sip_has(&e->msg, SIP_H_ROUTE)) {
-        e->count.acks_unmatched++;
+    uint64_t loop_hash, nonce;
+    if (!ack_may_go(e, &loop_hash, &nonce))
         return;
-    }
-    uint64_t loop_hash = loop_hash_of(e, &e->msg, &e->facts);
-    int hops = guard_hops(e->facts.max_forwards, e->opts->hops_max);
-    if (hops < 0 || loops_here(e, &e->msg, &e->facts, loop_hash)) {
-        e->count.loops++;
-        return;
-    }
     struct where w;
     route_request(e, from, &w);
     if (w.kind == WHERE_REFUSED || w.kind == WHERE_POOL) {
@@ -108,9 +114,20 @@ void ack_forward(struct edge *e, const struct origin *from)
         return;
     }
     edit_hops(e);
-    uint64_t nonce = siphash(&e->seed, e->facts.via.branch.p, e->facts.via.branch.n);
     if (w.kind == WHERE_NAME)
         ack_by_name(e, &w, loop_hash, nonce);
     else
         ack_send(e, w.hop, loop_hash, nonce);
+}
+
+/* To where its INVITE went. */
+void ack_follow(struct edge *e, const struct origin *from, const struct hop *hop)
+{
+    uint64_t loop_hash, nonce;
+    if (!ack_may_go(e, &loop_hash, &nonce))
+        return;
+    sip_edits_init(&e->edits, &e->msg);
+    sip_stamp_via(&e->edits, &e->facts, &from->source, &e->out->scratch);
+    edit_hops(e);
+    ack_send(e, *hop, loop_hash, nonce);
 }

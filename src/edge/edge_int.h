@@ -231,6 +231,7 @@ void put_via(struct edge *e, struct text *t, uint8_t transport, uint8_t listener
              const struct branch *b);
 void relay_resolve(struct edge *e, struct relay *r, const struct where *w);
 void ack_forward(struct edge *e, const struct origin *from);
+void ack_follow(struct edge *e, const struct origin *from, const struct hop *hop);
 void ack_resolved(struct edge *e, struct relay *r, const struct event *ev);
 void relay_resolved(struct edge *e, struct relay *r, const struct event *ev);
 struct slice via_line(struct edge *e, const struct try *t);

@@ -139,12 +139,32 @@ static void on_repeat(struct edge *e, struct relay *r)
     }
 }
 
+/* A client that ignores Record-Route sends the ACK of a 2xx to where its INVITE went. It follows
+ * that INVITE while it lingers; any other ACK is dropped for the price of a look. */
+static void on_ack_without_route(struct edge *e, const struct origin *from)
+{
+    struct txn_key key = txn_merge_key(&e->seed, &e->msg, &e->facts, SIP_M_INVITE);
+    const struct relay *r = find_by(e, &e->by_merge, key, true);
+    if (r == NULL || r->server.state != TXN_ACCEPTED || r->dest.family == 0) {
+        e->count.acks_unmatched++;
+        return;
+    }
+    struct hop hop = {.addr = r->dest,
+                      .transport = r->transport_out,
+                      .side = r->side_out,
+                      .listener = LISTENER_NONE};
+    ack_follow(e, from, &hop);
+}
+
 static void on_ack(struct edge *e, const struct origin *from)
 {
     struct txn_key key = txn_server_key(&e->seed, &e->msg, &e->facts, SIP_M_INVITE);
     struct relay *r = find_by(e, &e->by_key, key, false);
     if (r == NULL) {
-        ack_forward(e, from);
+        if (from->side == SIDE_OUTSIDE && !sip_has(&e->msg, SIP_H_ROUTE))
+            on_ack_without_route(e, from);
+        else
+            ack_forward(e, from);
         return;
     }
     unsigned todo = txn_recv_request(&r->server, true, &e->opts->timers, e->now);
@@ -317,7 +337,7 @@ static void new_request(struct edge *e, const struct origin *from, struct txn_ke
     }
     struct txn_key merge = {0, 0};
     if (e->facts.to_tag.n == 0) {
-        merge = txn_merge_key(&e->seed, &e->msg, &e->facts);
+        merge = txn_merge_key(&e->seed, &e->msg, &e->facts, (enum sip_method)e->facts.method);
         if (find_by(e, &e->by_merge, merge, true) != NULL) {
             e->count.merged++;
             fault = (struct sip_fault){.status = 482, .reason = SLICE("Merged Request")};

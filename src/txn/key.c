@@ -69,10 +69,9 @@ struct txn_key txn_server_key(const struct hash_seed *seed, const struct sip_msg
 }
 
 struct txn_key txn_merge_key(const struct hash_seed *seed, const struct sip_msg *m,
-                             const struct sip_facts *f)
+                             const struct sip_facts *f, enum sip_method as)
 {
     char first[6];
-    enum sip_method as = (enum sip_method)f->method;
     struct slice parts[] = {head(first, 'm', as, f->cseq), sip_slice(m, m->uri), f->from_tag,
                             f->call_id, name_of(f, as)};
     return key_of(seed, parts, sizeof parts / sizeof parts[0]);

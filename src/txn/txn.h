@@ -52,10 +52,10 @@ struct txn {
     uint8_t kind;
     uint8_t state;
     bool reliable;
-    uint8_t resends;         /* retransmissions that a timer caused; saturates */
-    uint32_t interval_ms;    /* of the retransmission under way */
-    mono_ns retransmit_at;   /* MONO_NONE: nothing to send again */
-    mono_ns timeout_at;      /* end of the state */
+    uint8_t resends;       /* retransmissions that a timer caused; saturates */
+    uint32_t interval_ms;  /* of the retransmission under way */
+    mono_ns retransmit_at; /* MONO_NONE: nothing to send again */
+    mono_ns timeout_at;    /* end of the state */
 };
 
 /* What the owner does, in this order, then forgets. */
@@ -136,9 +136,10 @@ struct txn_key txn_server_key(const struct hash_seed *seed, const struct sip_msg
                               const struct sip_facts *f, enum sip_method as);
 
 /* Key under which merged requests meet (RFC 3261 8.2.2.2): From tag, Call-ID, CSeq, Request-URI,
- * method. Only for requests without To tag. */
+ * method. Only for requests without To tag. `as` = SIP_M_INVITE finds the INVITE that an ACK of a
+ * 2xx belongs to, where the client sends both to one Request-URI. */
 struct txn_key txn_merge_key(const struct hash_seed *seed, const struct sip_msg *m,
-                             const struct sip_facts *f);
+                             const struct sip_facts *f, enum sip_method as);
 
 /* "calling", "trying" …; "?" for what is no state. */
 const char *txn_state_name(enum txn_state s);

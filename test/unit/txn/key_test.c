@@ -80,7 +80,7 @@ static struct txn_key merge_key(const struct request *r)
 {
     static struct built b;
     build(&b, r, true);
-    return txn_merge_key(&seed, &b.m, &b.f);
+    return txn_merge_key(&seed, &b.m, &b.f, (enum sip_method)b.f.method);
 }
 
 /* Is the key the same as the base's? */
