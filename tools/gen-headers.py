@@ -45,7 +45,7 @@ def ids_h(rows):
             "/* Bit sets over the ids: values are a comma list; a second line is a fault. */"]
     for name, cell in (("SIP_H_LISTS", 3), ("SIP_H_ONCE", 4)):
         bits = sum(1 << i for i, r in enumerate(rows, 1) if r[cell])
-        out.append(f"#define {name} UINT64_C(0x{bits:016x})")
+        out.append(f"#define {name:11} UINT64_C(0x{bits:016x})")
     out += ["", "#endif", ""]
     return "\n".join(out)
 

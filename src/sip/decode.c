@@ -19,47 +19,21 @@ const char *sip__quoted(const char *p, const char *end)
     return NULL;
 }
 
-/* p stands on '('. Comments nest (RFC 3261 25.1). */
-static const char *comment(const char *p, const char *end)
-{
-    unsigned depth = 0;
-    for (; p < end; p++) {
-        if (*p == '(') {
-            depth++;
-        } else if (*p == ')') {
-            if (--depth == 0)
-                return p + 1;
-        } else if (*p == '\\') {
-            p++;
-        }
-    }
-    return NULL;
-}
-
 /* ---- comma lists ---------------------------------------------------------------------------- */
 
-/* The end of the list value at p: a comma, `end`, or NULL when a quote or bracket stays open. A
- * '(' opens a comment only behind a blank or at the front: inside a word it is a mark of a user
- * part ("sip:a(b@example.com"). */
+/* The end of the list value at p: a comma, `end`, or NULL when a quote or bracket stays open. No
+ * list of RFC 3261 holds comments, so a '(' is a byte like others (of a user part, mostly). */
 static const char *value_end(const char *p, const char *end)
 {
-    const char *begin = p;
     while (p != NULL && p < end) {
-        switch (*p) {
-        case ',':
+        if (*p == ',')
             return p;
-        case '"':
+        if (*p == '"')
             p = sip__quoted(p, end);
-            break;
-        case '<':
+        else if (*p == '<')
             p = memchr(p, '>', (size_t)(end - p));
-            break;
-        case '(':
-            p = p == begin || sip__is(p[-1], SIP__BLANK) ? comment(p, end) : p + 1;
-            break;
-        default:
+        else
             p++;
-        }
     }
     return p;
 }

@@ -60,6 +60,6 @@ enum sip_header_id {
 
 /* Bit sets over the ids: values are a comma list; a second line is a fault. */
 #define SIP_H_LISTS UINT64_C(0x000220721187f20e)
-#define SIP_H_ONCE UINT64_C(0x00009805c2780df0)
+#define SIP_H_ONCE  UINT64_C(0x00009805c2780df0)
 
 #endif

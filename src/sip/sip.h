@@ -173,8 +173,9 @@ enum sip_header_id sip_header_id_of(struct slice name);
 /* One value of a comma list, across several header lines of the same id:
  *      struct sip_values v = sip_values(m, SIP_H_ROUTE);
  *      while (sip_next_value(&v)) use(v.value);
- * Quoted strings, <…> and comments are respected. `value` is trimmed. `whole` says that the value
- * is alone on its line. A malformed line ends the walk with v.err set. */
+ * Quoted strings and <…> are respected (no list of RFC 3261 holds comments). `value` is trimmed.
+ * `whole` says that the value is alone on its line. A malformed line ends the walk with v.err set.
+ */
 struct sip_values {
     const struct sip_msg *m;
     uint8_t header; /* index of the line that holds `value` */
