@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <getopt.h>
+#include <glob.h>
+#include <stdlib.h>
+#include <string.h>
+#include "cli/common.h"
+#include "config/config.h"
+
+static int copy_path(struct slice from, char *path, size_t cap)
+{
+    if (from.n >= cap) {
+        fprintf(stderr, "weir: the path of the control socket is too long\n");
+        return CLI_USAGE;
+    }
+    memcpy(path, from.p, from.n);
+    path[from.n] = '\0';
+    return CLI_OK;
+}
+
+static int socket_of_file(const char *file, char *path, size_t cap)
+{
+    static const uint8_t key[32]; /* asking needs no secret */
+    struct config *c = config_load(file, NULL, key, stderr);
+    if (c == NULL)
+        return CLI_CONFIG;
+    int status = copy_path(c->control, path, cap);
+    config_free(c);
+    return status;
+}
+
+/* The one that runs on this machine, by the places where config puts sockets. */
+static int socket_by_place(char *path, size_t cap)
+{
+    glob_t found = {0};
+    /* An unreadable folder finds nothing, like an empty one. */
+    (void)glob("/run/weir/*.sock", 0, NULL, &found);
+    (void)glob("/tmp/weir-*.sock", GLOB_APPEND, NULL, &found);
+    int status = CLI_UNAVAILABLE;
+    if (found.gl_pathc == 0) {
+        fputs("weir: no running weir found: say which with -s SOCKET or -c FILE\n", stderr);
+    } else if (found.gl_pathc > 1) {
+        fputs("weir: which one? say -s SOCKET or -c FILE; there are\n", stderr);
+        for (size_t i = 0; i < found.gl_pathc; i++)
+            fprintf(stderr, "  %s\n", found.gl_pathv[i]);
+    } else {
+        status = copy_path(slice_cstr(found.gl_pathv[0]), path, cap);
+    }
+    globfree(&found);
+    return status;
+}
+
+int cli_socket(const char *socket, const char *file, char *path, size_t cap)
+{
+    if (socket != NULL)
+        return copy_path(slice_cstr(socket), path, cap);
+    if (file != NULL)
+        return socket_of_file(file, path, cap);
+    const char *env = getenv("WEIR_SOCKET");
+    if (env != NULL && env[0] != '\0')
+        return copy_path(slice_cstr(env), path, cap);
+    return socket_by_place(path, cap);
+}
+
+static int set_output(struct cli_ask *a, const char *value)
+{
+    a->json = strcmp(value, "json") == 0;
+    if (a->json || strcmp(value, "table") == 0)
+        return -1;
+    return cli_usage_error(a->command, "-o is json or table, not '%s'", value);
+}
+
+int cli_ask_options(struct cli_ask *a, int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"socket", required_argument, NULL, 's'}, {"config", required_argument, NULL, 'c'},
+        {"output", required_argument, NULL, 'o'}, {"wait", no_argument, NULL, 'w'},
+        {"help", no_argument, NULL, 'h'},         {0},
+    };
+    opterr = 0;
+    optind = 1;
+    for (int c; (c = getopt_long(argc, argv, ":s:c:o:wh", options, NULL)) != -1;) {
+        int status = -1;
+        if (c == 's')
+            a->socket = optarg;
+        else if (c == 'c')
+            a->file = optarg;
+        else if (c == 'o' && a->has_output)
+            status = set_output(a, optarg);
+        else if (c == 'w' && a->has_wait)
+            a->wait = true;
+        else if (c == 'h') {
+            fputs(a->help, stdout);
+            return CLI_OK;
+        } else if (c == ':')
+            return cli_usage_error(a->command, "%s needs a value", argv[optind - 1]);
+        else
+            return cli_usage_error(a->command, "there is no option %s", argv[optind - 1]);
+        if (status >= 0)
+            return status;
+    }
+    a->first = optind;
+    return -1;
+}
+
+const char *cli_nearest(const char *word, const char *const *words, size_t count)
+{
+    const char *best = NULL;
+    unsigned best_distance = 3; /* further away is another word */
+    size_t length = strlen(word);
+    for (size_t i = 0; i < count; i++) {
+        unsigned d = text_distance(slice_cstr(word), slice_cstr(words[i]));
+        bool begins = length >= 2 && strncmp(word, words[i], length) == 0;
+        if (begins || (d < best_distance && d < length)) {
+            best = words[i];
+            best_distance = begins ? 0 : d;
+        }
+    }
+    return best;
+}

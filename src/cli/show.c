@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * weir show: rows of the control socket, as they come (-o json) or as tables for people. What
+ * workers tell each of their own is put together here: one row per target, one sum per counter. */
+#include <stdlib.h>
+#include <string.h>
+#include "cli/common.h"
+#include "net/net.h"
+#include "observe/observe.h"
+
+static const char help[] =
+    "usage: weir show pools|transactions|flows|counters|workers [-o table|json]\n"
+    "                 [-s SOCKET | -c FILE]\n"
+    "\n"
+    "Looks into a running weir.\n"
+    "\n"
+    "  pools          every target, whether it takes calls, and why\n"
+    "  transactions   requests that are open or linger\n"
+    "  flows          stream connections\n"
+    "  counters       what was counted since the start, and what it means\n"
+    "  workers        the load of each worker thread\n"
+    "\n"
+    "  -o, --output FORMAT   table, or json: one object per line, one per worker where workers\n"
+    "                        count apart\n"
+    "  -s, --socket SOCKET   the control socket ($WEIR_SOCKET)\n"
+    "  -c, --config FILE     the file that names it\n"
+    "  -h, --help            write this\n"
+    "\n"
+    "Exit status: 0 done, 1 failed, 64 wrong usage, 69 no weir answers.\n"
+    "\n"
+    "Example:\n"
+    "  weir show pools\n"
+    "  weir show transactions -o json | jq 'select(.age_ms > 10000)'\n";
+
+/* All rows of an answer. */
+struct answer_rows {
+    char *text;
+    size_t count;
+    struct row *row;
+};
+
+static int parse_rows(struct answer_rows *a, size_t n)
+{
+    struct slice rest = slice_of(a->text, n);
+    size_t cap = 0;
+    while (rest.n > 0) {
+        size_t line = slice_find(rest, '\n');
+        if (a->count == cap) {
+            cap = cap * 2 + 32;
+            struct row *grown = (struct row *)realloc(a->row, cap * sizeof a->row[0]);
+            if (grown == NULL)
+                return -1;
+            a->row = grown;
+        }
+        if (row_parse(slice_take(rest, line), &a->row[a->count]) != 0)
+            return -1;
+        a->count++;
+        rest = slice_drop(rest, line + 1);
+    }
+    return 0;
+}
+
+static int fetch(const char *path, const char *request, struct answer_rows *a)
+{
+    size_t n = 0;
+    FILE *f = open_memstream(&a->text, &n);
+    if (f == NULL)
+        return CLI_FAILED;
+    int status = control_call(path, request, f, stderr);
+    fclose(f);
+    if (status == CLI_OK && parse_rows(a, n) != 0) {
+        fputs("weir: the answer cannot be read\n", stderr);
+        status = CLI_FAILED;
+    }
+    return status;
+}
+
+static bool is_true(const struct row *r, const char *key)
+{
+    return slice_equal(row_get(r, key), SLICE("true"));
+}
+
+/* "1.2 s", "3 min", "5 h": how long ago, for people. */
+static void add_age(struct table *t, uint64_t ms)
+{
+    char text[32];
+    if (ms < 100 * 1000)
+        snprintf(text, sizeof text, "%llu.%llu s", (unsigned long long)ms / 1000,
+                 (unsigned long long)ms % 1000 / 100);
+    else if (ms < 100 * 60000)
+        snprintf(text, sizeof text, "%llu min", (unsigned long long)ms / 60000);
+    else
+        snprintf(text, sizeof text, "%llu h", (unsigned long long)ms / 3600000);
+    table_add(t, slice_cstr(text));
+}
+
+static void add_or_dash(struct table *t, struct slice s)
+{
+    table_add(t, s.n > 0 ? s : SLICE("-"));
+}
+
+/* ---- pools ---------------------------------------------------------------------------------- */
+
+static bool same_target(const struct row *a, const struct row *b)
+{
+    return slice_equal(row_get(a, "pool"), row_get(b, "pool")) &&
+           slice_equal(row_get(a, "target"), row_get(b, "target"));
+}
+
+static bool is_first_of_target(const struct answer_rows *a, size_t at)
+{
+    for (size_t i = 0; i < at; i++)
+        if (same_target(&a->row[i], &a->row[at]))
+            return false;
+    return true;
+}
+
+static void add_state(struct table *t, const struct row *worst, unsigned fit, unsigned workers)
+{
+    char text[48];
+    const char *word = is_true(worst, "ejected") ? "ejected"
+                       : is_true(worst, "up")    ? "unfit"
+                                                 : "down";
+    if (fit == workers) {
+        bool panic = is_true(worst, "panic");
+        table_add(t, panic ? SLICE("up, pool panics") : SLICE("up"));
+        table_mark(t, panic ? MARK_ODD : MARK_GOOD);
+    } else if (fit == 0) {
+        table_add(t, slice_cstr(word));
+        table_mark(t, MARK_BAD);
+    } else {
+        snprintf(text, sizeof text, "%s at %u of %u workers", word, workers - fit, workers);
+        table_add(t, slice_cstr(text));
+        table_mark(t, MARK_ODD);
+    }
+}
+
+/* One line for a target, put together from all workers; its words are those of a worker that sees
+ * it unfit, if there is one. */
+static void add_target(struct table *t, const struct answer_rows *a, size_t first)
+{
+    static const char *const sums[] = {"open", "begun", "answered", "failed"};
+    uint64_t sum[4] = {0};
+    unsigned workers = 0, fit = 0;
+    const struct row *worst = &a->row[first];
+    for (size_t i = first; i < a->count; i++) {
+        const struct row *r = &a->row[i];
+        if (!same_target(r, &a->row[first]))
+            continue;
+        workers++;
+        fit += is_true(r, "fit");
+        if (is_true(worst, "fit") && !is_true(r, "fit"))
+            worst = r;
+        for (unsigned k = 0; k < 4; k++)
+            sum[k] += row_number(r, sums[k]);
+    }
+    table_add(t, row_get(worst, "pool"));
+    table_add(t, row_get(worst, "target"));
+    add_or_dash(t, row_get(worst, "zone"));
+    table_add(t, row_get(worst, "weight"));
+    table_add(t, row_get(worst, "admin"));
+    table_mark(t, slice_equal(row_get(worst, "admin"), SLICE("ready")) ? MARK_NONE : MARK_ODD);
+    add_state(t, worst, fit, workers);
+    for (unsigned k = 0; k < 4; k++)
+        table_add_u64(t, sum[k]);
+    table_add(t, row_get(worst, "why"));
+}
+
+static void print_pools(const struct answer_rows *a)
+{
+    static const char *const heads[] = {"POOL", "TARGET", "ZONE",     "WEIGHT", "ADMIN", "STATE",
+                                        "OPEN", "BEGUN",  "ANSWERED", "FAILED", "WHY"};
+    struct table *t = table_new(heads, 11);
+    for (size_t i = 0; i < a->count; i++)
+        if (is_first_of_target(a, i))
+            add_target(t, a, i);
+    table_print(t, stdout, "no pools");
+}
+
+/* ---- transactions, flows, workers ----------------------------------------------------------- */
+
+static void print_transactions(const struct answer_rows *a)
+{
+    static const char *const heads[] = {"METHOD", "STATE", "AGE",   "FROM",    "SIDE",  "TO",
+                                        "POOL",   "TRIES", "NOTES", "CALL-ID", "WORKER"};
+    struct table *t = table_new(heads, 11);
+    for (size_t i = 0; i < a->count; i++) {
+        const struct row *r = &a->row[i];
+        table_add(t, row_get(r, "method"));
+        table_add(t, row_get(r, "state"));
+        add_age(t, row_number(r, "age_ms"));
+        table_add(t, row_get(r, "source"));
+        table_add(t, row_get(r, "side"));
+        add_or_dash(t, row_get(r, "dest"));
+        add_or_dash(t, row_get(r, "pool"));
+        table_add(t, row_get(r, "tries"));
+        table_add(t, is_true(r, "cancelled")  ? SLICE("cancelled")
+                     : is_true(r, "answered") ? SLICE("answered")
+                     : is_true(r, "ringing")  ? SLICE("ringing")
+                                              : SLICE("-"));
+        add_or_dash(t, row_get(r, "call_id"));
+        table_add(t, row_get(r, "worker"));
+    }
+    table_print(t, stdout, "no transactions");
+}
+
+static void print_flows(const struct answer_rows *a)
+{
+    static const char *const heads[] = {"PEER",      "TRANSPORT", "SIDE",  "LISTENER",
+                                        "OPENED BY", "STATE",     "AGE",   "IN",
+                                        "OUT",       "OPEN",      "WORKER"};
+    struct table *t = table_new(heads, 11);
+    for (size_t i = 0; i < a->count; i++) {
+        const struct row *r = &a->row[i];
+        table_add(t, row_get(r, "peer"));
+        table_add(t, row_get(r, "transport"));
+        table_add(t, row_get(r, "side"));
+        add_or_dash(t, row_get(r, "listener"));
+        table_add(t, row_get(r, "opened_by"));
+        table_add(t, row_get(r, "state"));
+        add_age(t, row_number(r, "age_ms"));
+        table_add(t, row_get(r, "messages_in"));
+        table_add(t, row_get(r, "messages_out"));
+        table_add(t, row_get(r, "open"));
+        table_add(t, row_get(r, "worker"));
+    }
+    table_print(t, stdout, "no flows");
+}
+
+static void print_workers(const struct answer_rows *a)
+{
+    static const char *const heads[] = {"WORKER",   "RELAYS",       "OPEN",          "TRIES",
+                                        "FLOWS",    "DATAGRAMS IN", "DATAGRAMS OUT", "BUSY",
+                                        "DRAINING", "LOG LOST",     "HANDS LOST"};
+    static const char *const keys[] = {"worker",   "relays",   "relays_open", "tries",
+                                       "flows",    "udp_in",   "udp_out",     "busy",
+                                       "draining", "log_lost", "hands_lost"};
+    struct table *t = table_new(heads, 11);
+    for (size_t i = 0; i < a->count; i++) {
+        for (unsigned k = 0; k < 11; k++) {
+            struct slice v = row_get(&a->row[i], keys[k]);
+            table_add(t, slice_equal(v, SLICE("true"))    ? SLICE("yes")
+                         : slice_equal(v, SLICE("false")) ? SLICE("no")
+                                                          : v);
+        }
+    }
+    table_print(t, stdout, "no workers");
+}
+
+/* ---- counters ------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name, *what;
+} meanings[] = {
+#define X(name, what) {#name, what},
+    OBSERVE_COUNTERS(X)
+#undef X
+};
+
+static const char *meaning_of(struct slice name)
+{
+    for (size_t i = 0; i < sizeof meanings / sizeof meanings[0]; i++)
+        if (slice_equal(name, slice_cstr(meanings[i].name)))
+            return meanings[i].what;
+    return "at this moment";
+}
+
+static void print_counters(const struct answer_rows *a)
+{
+    static const char *const heads[] = {"COUNTER", "VALUE", "MEANING"};
+    struct table *t = table_new(heads, 3);
+    for (unsigned k = 0; a->count > 0 && k < a->row[0].count; k++) {
+        struct slice name = a->row[0].key[k];
+        char key[64];
+        uint64_t sum = 0;
+        if (slice_equal(name, SLICE("worker")) || name.n >= sizeof key)
+            continue;
+        memcpy(key, name.p, name.n);
+        key[name.n] = '\0';
+        for (size_t i = 0; i < a->count; i++)
+            sum += row_number(&a->row[i], key);
+        table_add(t, name);
+        table_add_u64(t, sum);
+        table_add(t, slice_cstr(meaning_of(name)));
+    }
+    table_print(t, stdout, "no counters");
+}
+
+/* ---- the command ---------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    void (*print)(const struct answer_rows *a);
+} topics[] = {
+    {"pools", print_pools},       {"transactions", print_transactions}, {"flows", print_flows},
+    {"counters", print_counters}, {"workers", print_workers},
+};
+enum { TOPICS = sizeof topics / sizeof topics[0] };
+
+static int unknown_topic(const char *word)
+{
+    const char *names[TOPICS];
+    for (size_t i = 0; i < TOPICS; i++)
+        names[i] = topics[i].name;
+    const char *near = cli_nearest(word, names, TOPICS);
+    if (near != NULL)
+        return cli_usage_error("show", "there is no '%s' to show: did you mean '%s'?", word, near);
+    return cli_usage_error("show", "there is no '%s' to show", word);
+}
+
+static int show(const char *path, size_t topic, bool json)
+{
+    char request[64];
+    snprintf(request, sizeof request, "show %s", topics[topic].name);
+    if (json)
+        return control_call(path, request, stdout, stderr);
+    struct answer_rows a = {0};
+    int status = fetch(path, request, &a);
+    if (status == CLI_OK)
+        topics[topic].print(&a);
+    free(a.row);
+    free(a.text);
+    return status;
+}
+
+int cli_show(int argc, char **argv)
+{
+    struct cli_ask ask = {.command = "show", .help = help, .has_output = true};
+    char path[256];
+    int status = cli_ask_options(&ask, argc, argv);
+    if (status >= 0)
+        return status;
+    if (argc - ask.first != 1)
+        return cli_usage_error("show", "one of pools, transactions, flows, counters, workers");
+    const char *word = argv[ask.first];
+    for (size_t i = 0; i < TOPICS; i++) {
+        if (strcmp(word, topics[i].name) != 0)
+            continue;
+        status = cli_socket(ask.socket, ask.file, path, sizeof path);
+        return status != CLI_OK ? status : show(path, i, ask.json);
+    }
+    return unknown_topic(word);
+}
