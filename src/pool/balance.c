@@ -258,9 +258,7 @@ static uint64_t mixed(uint64_t key, uint64_t salt)
     uint64_t x = key ^ salt;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-    x = x ^ (x >> 31);
-    x = (x + salt) * 0xbf58476d1ce4e5b9ULL;
-    return x ^ (x >> 32);
+    return x ^ (x >> 31);
 }
 
 /* -ln(u) for u = (h + 1) / 2^64, to about 1e-8: with u drawn evenly, -ln(u) / weight is least for a

@@ -18,10 +18,10 @@
  *               before it gave a sign of life. After it the first failure ejects again.
  *      advice   no Retry-After of a 503 is running
  * When less than `panic_percent` of a pool's targets are fit, fitness is ignored (all ready ones
- * are used, of every zone; a retry still prefers the fit): then it is more likely that we, or something
- * all of them share, is at fault. Only advice is heeded even then (RFC 3261 21.5.4), and targets
- * that gave one count neither for nor against a panic: a pool whose every target asked for quiet
- * has no target.
+ * are used, of every zone; a retry still prefers the fit): then it is more likely that we, or
+ * something that all of them share, is at fault. Only advice is heeded even then (RFC 3261 21.5.4),
+ * and targets that gave one count neither for nor against a panic: a pool whose every target asked
+ * for quiet has no target.
  * Targets of our own zone come first. While less than half of the zone (by weight) is fit, all fit
  * ones share the load, so that its survivors are not crushed; retries go to any zone. */
 #ifndef WEIR_POOL_H
@@ -144,7 +144,8 @@ MUST_USE bool pool_budget_spend(struct pools *p, uint16_t pool, mono_ns now);
 
 /* ---- active health --------------------------------------------------------------------------- */
 
-/* Next time that pool_probe_next() has something to say; MONO_NONE without health checks. */
+/* Next time to call pool_probe_next(): a probe is due or times out, or time alone changes a fitness.
+ * MONO_NONE when there is no such time: without health checks, while nobody is ejected or quiet. */
 mono_ns pool_deadline(const struct pools *p);
 
 /* A target to probe now (call until false): its timeout counts from now and ends by
@@ -192,8 +193,8 @@ struct pool_status {
 MUST_USE bool pool_status(const struct pools *p, handle target, mono_ns now,
                           struct pool_status *ret_status);
 
-/* Why it is up or down, in words, without a line end: "up: answered a probe 0.8 s ago", "ejected for
- * 12 s more: 5 failures in a row, last: refused; last heard 9 s ago". */
+/* Why it is up or down, in words, without a line end: "up: answered a probe 0.8 s ago", "ejected
+ * for 12 s more: 5 failures in a row, last: refused; last heard 9 s ago". */
 void pool_explain(const struct pools *p, handle target, mono_ns now, struct text *t);
 
 /* Is the pool's fitness ignored, as of its last change? */

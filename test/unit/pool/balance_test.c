@@ -290,6 +290,25 @@ static void retries_spread_evenly(void **state)
     }
 }
 
+/* Retries take turns of their targets, whose next ones come later for it: the sums stay even. */
+static void retries_keep_round_robin_even(void **state)
+{
+    (void)state;
+    struct world w;
+    unsigned counts[16] = {0};
+    world_one(&w, POOL_ROUND_ROBIN, 16);
+    world_adopt(&w, 1);
+    for (unsigned i = 1; i <= 800; i++) {
+        struct pool_tried tried = {0};
+        world_tried(&tried, (uint16_t)(i * i % 16));
+        world_tried(&tried, (uint16_t)(i % 16));
+        counts[world_choose(&w, 0, i % 3 == 0 ? &tried : NULL)]++;
+        for (unsigned m = 0; m < 16; m++)
+            assert_near(counts[m], i / 16.0, 2.01);
+    }
+    world_end(&w);
+}
+
 static void a_retry_never_takes_an_unfit_one(void **state)
 {
     (void)state;
@@ -462,6 +481,7 @@ int main(void)
         cmocka_unit_test(call_id_spreads_poor_keys),
         cmocka_unit_test(no_balance_repeats_a_tried_one),
         cmocka_unit_test(retries_spread_evenly),
+        cmocka_unit_test(retries_keep_round_robin_even),
         cmocka_unit_test(a_retry_never_takes_an_unfit_one),
         cmocka_unit_test(own_zone_first),
         cmocka_unit_test(an_edge_without_zone_knows_no_strangers),

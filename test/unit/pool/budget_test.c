@@ -212,6 +212,23 @@ static void verdicts_only(void **state)
     world_end(&w);
 }
 
+/* However often it is asked, no part of a second is lost. */
+static void small_steps_add_up(void **state)
+{
+    (void)state;
+    struct world w;
+    unsigned got = 0;
+    in_trouble(&w, 0);
+    assert_int_equal(spend_all(&w, 1000), 10);
+    for (unsigned i = 0; i < 10000; i++) {
+        world_pass(&w, 400 * NS_US);
+        pool_budget_earn(w.p, 0, w.now);
+        got += pool_budget_spend(w.p, 0, w.now);
+    }
+    assert_int_equal(got, 4);
+    world_end(&w);
+}
+
 static void drained_targets_do_not_count(void **state)
 {
     (void)state;
@@ -248,6 +265,7 @@ int main(void)
         cmocka_unit_test(the_death_of_all_makes_no_storm),
         cmocka_unit_test(a_failing_pool_brakes_even_when_all_are_fit),
         cmocka_unit_test(verdicts_only),
+        cmocka_unit_test(small_steps_add_up),
         cmocka_unit_test(drained_targets_do_not_count),
         cmocka_unit_test(no_such_pool),
     };

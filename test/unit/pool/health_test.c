@@ -194,8 +194,10 @@ static void a_bad_answer_does_not_outweigh_answered_calls(void **state)
     (void)state;
     struct world w;
     struct pool_pick pick;
-    probed(&w, 1);
+    probed(&w, 1)->health.fall = 1;
     world_adopt(&w, 1);
+    next_probe(&w, &pick);
+    pool_probe_result(w.p, pick.target, true, w.now);
     for (unsigned i = 0; i < 10; i++) {
         next_probe(&w, &pick);
         world_pass(&w, NS_MS);
@@ -332,6 +334,26 @@ static void changes_are_told_once(void **state)
     world_end(&w);
 }
 
+/* Time alone brings a target back; who asks for changes hears of it without a call or a probe. */
+static void time_alone_is_told(void **state)
+{
+    (void)state;
+    struct world w;
+    char got[16];
+    world_one(&w, POOL_LEAST_BUSY, 2);
+    world_adopt(&w, 1);
+    world_fail(&w, 0, POOL_REFUSED, 2);
+    changes(&w, got);
+    assert_string_equal(got, "e");
+    mono_ns at = pool_deadline(w.p);
+    assert_true(at > w.now && at <= w.now + 5 * NS_S);
+    assert_int_equal(world_run(&w, 5 * NS_S, 0), 0);
+    changes(&w, got);
+    assert_string_equal(got, "b");
+    assert_true(pool_deadline(w.p) == MONO_NONE);
+    world_end(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -347,6 +369,7 @@ int main(void)
         cmocka_unit_test(a_clock_jump_counts_once),
         cmocka_unit_test(maintenance_is_not_probed),
         cmocka_unit_test(changes_are_told_once),
+        cmocka_unit_test(time_alone_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

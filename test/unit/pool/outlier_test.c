@@ -229,21 +229,26 @@ static void a_silent_one_needs_a_sign_of_life(void **state)
 static void a_sign_after_the_time_is_over_brings_it_back(void **state)
 {
     (void)state;
-    struct world w;
-    struct pool_opts *o = world_one(&w, POOL_ROUND_ROBIN, 2);
-    o->health.on = true;
-    o->health.fall = 1000;
-    world_adopt(&w, 1);
-    world_run(&w, 3 * NS_S, 3);
-    world_fail(&w, 0, POOL_REFUSED, 2);
-    world_run(&w, 60 * NS_S, 2);
-    assert_false(world_fit(&w, 0));
-    pool_heard(w.p, world_target(&w, 0), w.now);
-    assert_true(world_fit(&w, 0));
-    unsigned counts[POOL_TARGETS_MAX];
-    world_count(&w, 110, counts);
-    assert_near(counts[0], 10, 1); /* slow start begins now, not when the time was over */
-    world_end(&w);
+    for (unsigned probed = 0; probed < 2; probed++) {
+        struct world w;
+        struct pool_opts *o = world_one(&w, POOL_ROUND_ROBIN, 2);
+        o->health.on = true;
+        o->health.fall = 1000;
+        world_adopt(&w, 1);
+        world_run(&w, 3 * NS_S, 3);
+        world_fail(&w, 0, POOL_REFUSED, 2);
+        world_run(&w, 60 * NS_S, 2);
+        assert_false(world_fit(&w, 0));
+        if (probed == 1)
+            pool_probe_result(w.p, world_target(&w, 0), true, w.now);
+        else
+            pool_heard(w.p, world_target(&w, 0), w.now);
+        assert_true(world_fit(&w, 0));
+        unsigned counts[POOL_TARGETS_MAX];
+        world_count(&w, 110, counts);
+        assert_near(counts[0], 10, 1); /* slow start begins now, not when the time was over */
+        world_end(&w);
+    }
 }
 
 /* A call that had hung on it all the time is answered at last, even if only by a 430. */
