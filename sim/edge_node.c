@@ -392,6 +392,25 @@ void edge_happen(struct world *w, struct occurrence *o)
     free(o->packet);
 }
 
+/* For whoever reads the trace of a leak: what is still there. Nothing that counts happens. */
+void edge_dump(struct world *w, unsigned edge)
+{
+    for (unsigned i = 0; i < w->plan.workers && w->trace != NULL; i++) {
+        struct sim_worker *k = &w->edge[edge].worker[i];
+        struct event ev = {.kind = EV_COMMAND, .command = CMD_SHOW_TRANSACTIONS};
+        if (k->engine == NULL)
+            continue;
+        actions_reset(&actions);
+        (void)engine_step(k->engine, &ev, edge_now(w, edge), &actions);
+        for (uint32_t a = 0; a < actions.count; a++) {
+            if (actions.a[a].kind == ACT_REPLY)
+                TRACE(w, NODE_EDGE + edge, "keeps %.*s",
+                      (int)actions.iov[actions.a[a].iov].iov_len,
+                      (const char *)actions.iov[actions.a[a].iov].iov_base);
+        }
+    }
+}
+
 /* ---- streams ---------------------------------------------------------------------------------- */
 
 static struct event stream_event(struct world *w, unsigned conn, unsigned side, uint8_t kind)
@@ -522,6 +541,16 @@ void edge_boot(struct world *w, unsigned edge)
     TRACE(w, NODE_EDGE + edge, "boots, generation %08x", e->generation);
 }
 
+/* A slab of an asan build has poisoned what it holds: the next mapping must not inherit that. */
+static void unmap(void *mem, size_t size)
+{
+#ifdef __SANITIZE_ADDRESS__
+    void __asan_unpoison_memory_region(void const volatile *addr, size_t n);
+    __asan_unpoison_memory_region(mem, size);
+#endif
+    munmap(mem, size);
+}
+
 void edge_kill(struct world *w, unsigned edge)
 {
     TRACE(w, NODE_EDGE + edge, "dies");
@@ -530,7 +559,7 @@ void edge_kill(struct world *w, unsigned edge)
     for (unsigned i = 0; i < EDGE_WORKERS_MAX; i++) {
         struct sim_worker *k = &w->edge[edge].worker[i];
         if (k->mem != NULL)
-            munmap(k->mem, k->mem_size);
+            unmap(k->mem, k->mem_size);
         *k = (struct sim_worker){.tick_at = MONO_NONE};
     }
     w->edge[edge].stalled_until = 0;

@@ -114,8 +114,6 @@ static void begin(struct world *w, struct client *c)
     c->resend_at = c->reliable ? MONO_NONE : w->now + t1;
     c->give_up_at = w->now + 64 * t1;
     c->forget_at = MONO_NONE;
-    for (unsigned i = 0; i < EDGES; i++)
-        c->edge_lives += w->node[NODE_EDGE + i].life;
     arm(w, c);
     send_client(w, c);
 }
@@ -252,12 +250,9 @@ static void on_response(struct world *w, unsigned node, const struct sip_msg *m,
             c->interval = t2;
     } else if (c->status == 0) {
         c->status = status;
-        snprintf(c->final_tag, sizeof c->final_tag, "%.*s", SLICE_ARG(f->to_tag));
         c->resend_at = c->give_up_at = MONO_NONE;
         c->forget_at = w->now + remembered;
         arm(w, c);
-    } else {
-        check_final(w, (unsigned)(c - w->client), status, f->to_tag);
     }
     if (status >= 300 && c->method == SIP_M_INVITE)
         ack_failure(w, c, f);

@@ -192,7 +192,6 @@ struct client {            /* a client transaction of an agent or a server */
     uint16_t node;
     uint32_t gen, life;
     uint16_t status;       /* of the final response; 0 = none so far */
-    char final_tag[64];
     int32_t call;          /* agents: index of the call */
     int32_t cancel;        /* client transaction of its CANCEL */
     struct addr dest;
@@ -200,7 +199,6 @@ struct client {            /* a client transaction of an agent or a server */
     struct packet *sent;
     dur_ns interval;
     mono_ns resend_at, give_up_at, forget_at;
-    uint32_t edge_lives;   /* sum of the edges' lives when it began */
 };
 
 struct serving {           /* a server transaction, and (INVITE) its dialog */
@@ -454,6 +452,7 @@ void edge_stream_closed(struct world *w, unsigned conn, unsigned side, int error
 void edge_stream_result(struct world *w, unsigned conn, unsigned side, int result, const char *p,
                         size_t n);
 void edge_wake(struct world *w, unsigned edge);
+void edge_dump(struct world *w, unsigned edge);
 void conf_fill(struct world *w, unsigned edge, struct conf *c, bool health); /* conf.c */
 void conf_limits(const struct world *w, struct edge_limits *l);
 
@@ -514,7 +513,6 @@ void check_edge_out(struct world *w, unsigned edge, const struct addr *dest, boo
                     struct flow_id flow, const char *p, size_t n);
 void check_server_in(struct world *w, unsigned node, const struct sip_msg *m,
                      const struct sip_facts *f);
-void check_final(struct world *w, unsigned client, uint16_t status, struct slice to_tag);
 /* A log record that an edge gave away. */
 void check_log(struct world *w, unsigned edge, struct slice record);
 void check_end(struct world *w);
