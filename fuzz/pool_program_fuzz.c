@@ -228,6 +228,13 @@ static void probe(struct play *g)
     MUST(next > g->now || next == MONO_NONE || next / NS_MS >= g->now / NS_MS);
 }
 
+static void set_admin(struct play *g, struct slice pool, bool all)
+{
+    struct slice uri = all ? SLICE("*") : slice_of(uris[byte(g) % URIS], 3);
+    int changed = pool_set_admin(g->p, pool, uri, (enum pool_admin)(byte(g) % 3), g->now);
+    MUST(changed >= -1 && changed <= TARGETS_MAX); /* a name may stand twice */
+}
+
 static void step(struct play *g, uint8_t what)
 {
     struct pool_change change;
@@ -248,13 +255,12 @@ static void step(struct play *g, uint8_t what)
         pool_probe_result(g->p, some_target(g), what >= 128, g->now);
         break;
     case 5:
-        (void)pool_set_admin(g->p, pool_names[what / 16 % POOLS],
-                             what >= 128 ? SLICE("*") : slice_of(uris[byte(g) % URIS], 3),
-                             (enum pool_admin)(byte(g) % 3), g->now);
+        set_admin(g, pool_names[what / 16 % POOLS], what >= 128);
         break;
     case 6:
         pool_budget_earn(g->p, what / 16 % POOLS, g->now);
-        (void)pool_budget_spend(g->p, what / 32 % POOLS, g->now);
+        if (pool_budget_spend(g->p, what / 32 % POOLS, g->now))
+            MUST(what / 32 % POOLS < pools_count(g->p));
         break;
     case 7:
         for (unsigned n = 0; pool_next_change(g->p, &change); n++)

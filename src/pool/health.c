@@ -103,13 +103,21 @@ void pool__sign_of_life(struct pools *p, const struct pool *pool, struct target 
         count_ok(p, pool, t, now);
 }
 
+/* A bad answer is itself something heard: against it, only an answered call tells. */
+static void count_unless_alive(struct pools *p, const struct pool *pool, struct target *t,
+                               bool silent, mono_ns now)
+{
+    mono_ns sign = silent ? t->heard_at : t->answered_at;
+    if (sign > t->probe_sent_at)
+        t->probe_fails = 0;
+    else if (pool__probes_tell(t))
+        count_failure(p, pool, t, silent, now);
+}
+
 static void time_out(struct pools *p, struct pool *pool, struct target *t, mono_ns now)
 {
     t->probe_open = false;
-    if (t->heard_at > t->probe_sent_at)
-        t->probe_fails = 0;
-    else if (pool__probes_tell(t))
-        count_failure(p, pool, t, true, now);
+    count_unless_alive(p, pool, t, true, now);
     arm_next_due(p, pool, t, now);
 }
 
@@ -181,10 +189,8 @@ void pool_probe_result(struct pools *p, handle target, bool alive, mono_ns now)
         t->probe_ok_at = t->heard_at;
         t->probe_answered = true;
         count_ok(p, pool, t, now);
-    } else if (awaited && t->answered_at > t->probe_sent_at) {
-        t->probe_fails = 0;
-    } else if (awaited && pool__probes_tell(t)) {
-        count_failure(p, pool, t, false, now);
+    } else if (awaited) {
+        count_unless_alive(p, pool, t, mono_since(now, t->probe_sent_at) >= timeout_of(pool), now);
     }
     if (awaited) {
         t->probe_open = false;

@@ -144,8 +144,8 @@ MUST_USE bool pool_budget_spend(struct pools *p, uint16_t pool, mono_ns now);
 
 /* ---- active health --------------------------------------------------------------------------- */
 
-/* Next time to call pool_probe_next(): a probe is due or times out, or time alone changes a fitness.
- * MONO_NONE when there is no such time: without health checks, while nobody is ejected or quiet. */
+/* Next time to call pool_probe_next(): a probe is due or times out, or time alone changes who is
+ * fit. MONO_NONE when there is no such time: no health checks, and nobody ejected or quiet. */
 mono_ns pool_deadline(const struct pools *p);
 
 /* A target to probe now (call until false): its timeout counts from now and ends by
@@ -156,7 +156,8 @@ bool pool_probe_next(struct pools *p, mono_ns now, struct pool_pick *ret_pick, u
 /* Asks for an extra probe of this target at once (a call waits for a sign of life). */
 void pool_probe_soon(struct pools *p, handle target, mono_ns now);
 
-/* `alive`: any final answer but 503 and 408. */
+/* `alive`: any final answer but 503 and 408. Not alive after `timeout` is silence, as if the probe
+ * had timed out by itself; a result that nobody waits for any more counts only when alive. */
 void pool_probe_result(struct pools *p, handle target, bool alive, mono_ns now);
 
 /* Changes of fitness since the last call, for notices: false when there are no more. */

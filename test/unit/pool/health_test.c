@@ -208,6 +208,30 @@ static void a_bad_answer_does_not_outweigh_answered_calls(void **state)
     world_end(&w);
 }
 
+/* A caller may time the probe itself: its word at the end of the time is silence, not an answer,
+ * and silence is nothing against a target that was heard. */
+static void a_result_at_the_timeout_is_silence(void **state)
+{
+    (void)state;
+    struct world w;
+    struct pool_pick pick;
+    probed(&w, 1)->health.fall = 1;
+    world_adopt(&w, 1);
+    next_probe(&w, &pick);
+    pool_probe_result(w.p, pick.target, true, w.now);
+    next_probe(&w, &pick);
+    pool_heard(w.p, pick.target, w.now + NS_MS);
+    world_pass(&w, TIMEOUT_MS * NS_MS);
+    pool_probe_result(w.p, pick.target, false, w.now);
+    assert_true(world_fit(&w, 0));
+    next_probe(&w, &pick);
+    pool_heard(w.p, pick.target, w.now + NS_MS);
+    world_pass(&w, (TIMEOUT_MS - 1) * NS_MS);
+    pool_probe_result(w.p, pick.target, false, w.now);
+    assert_false(world_fit(&w, 0));
+    world_end(&w);
+}
+
 static void results_that_nobody_waits_for(void **state)
 {
     (void)state;
@@ -364,6 +388,7 @@ int main(void)
         cmocka_unit_test(an_extra_probe_keeps_the_phase),
         cmocka_unit_test(fall_and_rise),
         cmocka_unit_test(a_bad_answer_does_not_outweigh_answered_calls),
+        cmocka_unit_test(a_result_at_the_timeout_is_silence),
         cmocka_unit_test(results_that_nobody_waits_for),
         cmocka_unit_test(it_starts_slowly_when_it_comes_up),
         cmocka_unit_test(a_clock_jump_counts_once),
