@@ -40,10 +40,12 @@ struct config *config_load(const char *path, const struct config *previous,
 struct config *config_parse(struct slice text, const char *name, const struct config *previous,
                             const uint8_t random_key[32], FILE *errors);
 
+/* Releases a snapshot and all that it points to. NULL is fine. */
 void config_free(struct config *c);
 
-/* The reference from the schema table: every key with type, default, unit, meaning. */
-void config_write_reference(FILE *out); /* Markdown */
+/* The reference from the schema table: every key with type, default, unit, meaning. Markdown for
+ * people, a JSON schema (2020-12) for editors. */
+void config_write_reference(FILE *out);
 void config_write_json_schema(FILE *out);
 
 #endif

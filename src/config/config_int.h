@@ -15,6 +15,7 @@
 
 enum {
     FILE_BYTES_MAX = 1 << 20,
+    MEMORY_BYTES_MAX = 64 << 20, /* of one snapshot and its reading */
     SECRETS_BYTES_MAX = 1 << 16,
     DEPTH_MAX = 16, /* nested lists and mappings; the schema needs six */
     NODES_MAX = 1 << 16,
@@ -34,7 +35,8 @@ enum {
 struct chunk;
 struct mem {
     struct chunk *first;
-    bool exhausted; /* an allocation failed: the load fails, whatever else came of it */
+    size_t taken, max; /* bytes; max 0 = MEMORY_BYTES_MAX */
+    bool exhausted;    /* an allocation failed: the load fails, whatever else came of it */
 };
 
 /* Zeroed, aligned for anything. NULL when there is none left; mem->exhausted says so at the end,
@@ -248,9 +250,10 @@ bool value_read(struct report *r, const struct field *f, const struct node *n, v
 /* Fills a record from a mapping: every field of the schema, from the file or from its default. */
 void schema_read(struct report *r, const struct schema *s, const struct node *n, void *record);
 
-/* How the outside world is met. The fuzzer meets none of it. */
+/* How the outside world is met. Zeroes are life; tests bound it. */
 struct world {
-    bool closed; /* no name is resolved, no file is read */
+    bool closed;       /* no name is resolved, no file is read */
+    size_t memory_max; /* bytes; 0 = MEMORY_BYTES_MAX */
 };
 
 /* Fills d->c from the rest of the draft, or reports. */

@@ -157,7 +157,7 @@ struct config *config_parse_in(struct slice text, const char *name, const struct
                                const uint8_t random_key[32], FILE *errors,
                                const struct world *world)
 {
-    struct mem m = {0};
+    struct mem m = {.max = world->memory_max};
     struct report r = {.mem = &m, .last = &r.first, .file = mem_copy(&m, slice_cstr(name))};
     struct draft *d = NULL;
     if (text.n > FILE_BYTES_MAX)
@@ -170,7 +170,7 @@ struct config *config_parse_in(struct slice text, const char *name, const struct
 struct config *config_parse(struct slice text, const char *name, const struct config *previous,
                             const uint8_t random_key[32], FILE *errors)
 {
-    static const struct world open_world = {false};
+    static const struct world open_world = {0};
     return config_parse_in(text, name, previous, random_key, errors, &open_world);
 }
 

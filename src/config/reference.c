@@ -376,7 +376,7 @@ static void write_object(FILE *out, const struct schema *s, unsigned depth)
         indent(out, depth + 1);
         fprintf(out, "\"%s\": {\"description\": ", f->key);
         write_string(out, f->help);
-        if (f->standard != NULL && f->type != V_LIST) {
+        if (f->standard != NULL && f->type != V_LIST && (f->flags & F_DERIVED) == 0) {
             fputs(", \"default\": ", out);
             write_string(out, f->standard);
         }

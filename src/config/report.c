@@ -20,6 +20,11 @@ void *mem_take(struct mem *m, size_t n)
 {
     size_t align = _Alignof(max_align_t);
     n = n == 0 ? align : (n + (align - 1)) & ~(align - 1);
+    size_t max = m->max != 0 ? m->max : MEMORY_BYTES_MAX;
+    if (n > max - m->taken) {
+        m->exhausted = true;
+        return NULL;
+    }
     struct chunk *c = m->first;
     if (c == NULL || c->cap - c->used < n) {
         size_t cap = n > CHUNK_BYTES ? n : CHUNK_BYTES;
@@ -34,6 +39,7 @@ void *mem_take(struct mem *m, size_t n)
     }
     void *p = c->bytes + c->used;
     c->used += n;
+    m->taken += n;
     return p;
 }
 
@@ -142,6 +148,8 @@ struct guess guess_begin(struct slice typed)
 void guess_try(struct guess *g, struct slice candidate)
 {
     unsigned d = text_distance(g->typed, candidate);
+    if (g->typed.n >= 3 && d > 1 && slice_starts_with(candidate, g->typed))
+        d = 1; /* cut short, which is no more than one slip */
     if (d < g->distance) {
         g->distance = d;
         g->best = candidate;

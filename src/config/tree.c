@@ -138,17 +138,18 @@ static bool expand_into(struct builder *b, struct slice s, struct place at, bool
                         struct text *t)
 {
     bool fine = true;
-    size_t from = 0;
+    struct place here = at;
+    size_t from = 0, counted = 0;
     for (size_t marker; (marker = find_marker(s, from)) < s.n;) {
         text_put(t, slice_of(s.p + from, marker - from));
+        if (exact)
+            here.column += characters(slice_drop(s, counted), marker - counted);
+        counted = marker;
         if (s.p[marker + 1] == '$') {
             TEXT_LIT(t, "${");
             from = marker + 3;
             continue;
         }
-        struct place here = at;
-        if (exact)
-            here.column += characters(s, marker);
         if (s.p[marker + 1] == '{') {
             report_marker(b->report, here, slice_drop(s, marker + 2));
             return false;

@@ -13,6 +13,9 @@
 #include <unistd.h>
 
 #include "config/config.h"
+
+/* Inside, to make memory run out on purpose. */
+#include "config/config_int.h"
 #include "support/support.h"
 
 static const uint8_t key_a[32] = "0123456789abcdef0123456789abcde";
@@ -335,6 +338,8 @@ static const struct {
      "5:1: `xyzzy` is not a key of the file; there are node, secrets, listeners"},
     {"unknown key of a section", "node: {name: a, zon: b}\n" LISTEN POOLS ROUTES,
      "1:17: `zon` is not a key of node; did you mean `zone`?\n"},
+    {"unknown key cut short", SMALL "limits: {trans: 1}\n",
+     "5:10: `trans` is not a key of limits; did you mean `transactions`?\n"},
     {"missing name", "node: {id: 1}\n" LISTEN POOLS ROUTES,
      "1:7: node has no `name`; add name: edge-1\n"},
     {"value missing", "node: {name: }\n" LISTEN POOLS ROUTES,
@@ -569,6 +574,35 @@ static void errors_are_bounded(void **state)
     assert_non_null(strstr(errors, "edge.yaml: and 300 errors more\n"));
     free(errors);
     test_arena_free(&a);
+}
+
+/* Memory that runs out at any point leaves an error and nothing else. */
+static void memory_may_run_out(void **state)
+{
+    (void)state;
+    static const char faulty[] = SMALL "gather: 1\ntrusted: [\"${HOME}x\", 1, 2]\nlogg: 3\n";
+    const char *const texts[] = {full_text, faulty};
+    for (size_t i = 0; i < 2; i++) {
+        bool done = false;
+        size_t max = 16;
+        for (; !done; max += 16) {
+            char *errors = NULL;
+            size_t size = 0;
+            FILE *out = open_memstream(&errors, &size);
+            struct world world = {.closed = true, .memory_max = max};
+            struct config *c =
+                config_parse_in(slice_cstr(texts[i]), "edge.yaml", NULL, key_a, out, &world);
+            fclose(out);
+            done = strstr(errors, "out of memory") == NULL;
+            if (!done)
+                assert_null(c);
+            else if ((c == NULL) != (i == 1))
+                fail_msg("text %zu with %zu bytes: %s", i, max, errors);
+            config_free(c);
+            free(errors);
+        }
+        assert_true(max > 4096);
+    }
 }
 
 /* ---- secrets --------------------------------------------------------------------------------- */
@@ -840,6 +874,7 @@ int main(void)
         cmocka_unit_test(errors_have_places),
         cmocka_unit_test(all_errors_are_reported),
         cmocka_unit_test(errors_are_bounded),
+        cmocka_unit_test(memory_may_run_out),
         cmocka_unit_test(secrets_are_read),
         cmocka_unit_test(secrets_must_be_good),
         cmocka_unit_test(missing_file_is_said),
