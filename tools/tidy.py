@@ -199,6 +199,9 @@ def rule_symbols(tree):
     owner = {}
     for path, (_, defined, _) in objects.items():
         for name in defined:
+            if name in owner and owner[name] != room_of(path):
+                yield Finding("symbols", path, 0, name,
+                              f"{name}() is defined in {owner[name]} too")
             owner[name] = room_of(path)
     for path, (undefined, _, data) in objects.items():
         room = room_of(path)

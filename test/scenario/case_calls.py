@@ -147,7 +147,7 @@ def _(t):
 
 @case("a storm of repeated INVITEs is one INVITE further on")
 def _(t):
-    server = t.server(invite=((0.5, 180), (0.8, 200)))
+    server = t.server(invite=((0, 100), (0.5, 180), (0.8, 200)))
     weir = t.edge([server])
     end = t.end()
     calls = [t.call(end).invite() for _ in range(20)]

@@ -77,7 +77,7 @@ class Context:
         """An edge with udp and tcp listeners on both sides and one pool."""
         targets = [t.target() if isinstance(t, ends.End) else t for t in targets]
         config = {
-            "node": {"name": "edge-1"},
+            "node": {"name": "edge-1", "workers": 1},
             "listeners": [
                 {"bind": f"udp://{self.ip(1)}:5060", "side": "outside"},
                 {"bind": f"tcp://{self.ip(1)}:5060", "side": "outside"},

@@ -22,7 +22,7 @@ def binary(build):
 
 class Proc:
     def __init__(self, folder, name, command, env=None):
-        self.name, self.command = name, command
+        self.name = name
         self.out_path = os.path.join(folder, f"{name}.out")
         self.out_file = open(self.out_path, "wb")
         self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.out_file,
