@@ -126,7 +126,7 @@ void ack_follow(struct edge *e, const struct origin *from, const struct hop *hop
     uint64_t loop_hash, nonce;
     if (!ack_may_go(e, &loop_hash, &nonce))
         return;
-    sip_edits_init(&e->edits, &e->msg);
+    edits_begin(e, &e->msg, 0);
     sip_stamp_via(&e->edits, &e->facts, &from->source, &e->out->scratch);
     edit_hops(e);
     ack_send(e, *hop, loop_hash, nonce);

@@ -19,21 +19,36 @@ static struct slice stable_tag(const struct edge *e, const struct sip_msg *m, ch
     return slice_of(tag, TAG_BYTES);
 }
 
-/* Answers e->msg without a transaction: a repeat of the request gets the same answer again. */
-void answer_stateless(struct edge *e, const struct origin *to, const struct sip_fault *fault,
-                      struct slice extra)
+static void answer_message(struct edge *e, const struct sip_msg *m, unsigned skip_vias,
+                           const struct origin *to, const struct sip_fault *fault,
+                           struct slice extra)
 {
     char tag[TAG_BYTES];
     struct sip_reply reply = {.status = fault->status,
                               .reason = fault->reason,
-                              .to_tag = stable_tag(e, &e->msg, tag),
+                              .to_tag = stable_tag(e, m, tag),
                               .extra = extra,
+                              .skip_vias = skip_vias,
                               .received = &to->source};
     struct text t = scratch_text(e, ANSWER_BYTES_MAX);
-    if (sip_write_reply(&t, &e->msg, &reply) != 0)
+    if (sip_write_reply(&t, m, &reply) != 0)
         return;
     scratch_keep(e, &t);
     emit_to(e, to, text_slice(&t));
+}
+
+/* Answers e->msg without a transaction: a repeat of the request gets the same answer again. */
+void answer_stateless(struct edge *e, const struct origin *to, const struct sip_fault *fault,
+                      struct slice extra)
+{
+    answer_message(e, &e->msg, 0, to, fault, extra);
+}
+
+/* The same for the request that e->edits are made on: e->msg may be a response by now, or gone. */
+void answer_edited(struct edge *e, const struct origin *to, const struct sip_fault *fault,
+                   struct slice extra)
+{
+    answer_message(e, e->edits.m, e->edits_drop_vias, to, fault, extra);
 }
 
 /* Sends a response up and lets the server transaction keep what it may be asked for again. */

@@ -129,6 +129,8 @@ struct edge {
     struct sip_facts facts;
     struct sip_msg kept; /* a kept request, read again */
     struct sip_edits edits;
+    uint8_t edits_vias, edits_routes; /* lines of ours that the edits put on top … */
+    uint8_t edits_drop_vias;          /* … and Via lines of ours that they take off */
 };
 
 /* ---- edge.c: lifetime ------------------------------------------------------------------------ */
@@ -185,6 +187,8 @@ void emit_notice(struct edge *e, enum notice n, struct slice text);
  */
 void answer_stateless(struct edge *e, const struct origin *to, const struct sip_fault *fault,
                       struct slice extra);
+void answer_edited(struct edge *e, const struct origin *to, const struct sip_fault *fault,
+                   struct slice extra);
 void relay_answer(struct edge *e, struct relay *r, int status, struct slice reason,
                   struct slice extra);
 void relay_ends_silently(struct edge *e, struct relay *r);
@@ -222,6 +226,7 @@ void relay_begin(struct edge *e, struct relay *r, const struct where *w);
 bool relay_retry_udp(struct edge *e, struct relay *r, struct try *t);
 void relay_next(struct edge *e, struct relay *r, struct slice why, int status);
 bool relay_index_kept(struct edge *e, struct relay *r);
+void edits_begin(struct edge *e, const struct sip_msg *m, uint8_t own_vias);
 void try_resend(struct edge *e, struct try *t);
 void try_failed(struct edge *e, struct try *t, enum pool_outcome o, dur_ns retry_after, int status);
 bool edits_from_kept(struct edge *e, struct relay *r);

@@ -87,12 +87,12 @@ static void push_record_routes(struct edge *e, struct relay *r, const struct try
     token_put(&text, &e->opts->keys, &token, sip_header_value(e->edits.m, SIP_H_CALL_ID));
 
     struct text lines = scratch_text(e, 1024);
-    r->own_routes = 1;
+    e->edits_routes = 1;
     put_record_route(e, &lines, t->hop.listener, t->hop.transport, text_slice(&text));
     uint8_t in = r->from.listener;
     if (in != LISTENER_NONE && (in != t->hop.listener || r->from.transport != t->hop.transport)) {
         put_record_route(e, &lines, in, r->from.transport, text_slice(&text));
-        r->own_routes = 2;
+        e->edits_routes = 2;
     }
     scratch_keep(e, &lines);
     sip_push_record_route(&e->edits, text_slice(&lines));
@@ -109,6 +109,15 @@ bool relay_index_kept(struct edge *e, struct relay *r)
     return kept.n > 0 && sip_index(&e->kept, kept.p, kept.n, true, &fault) == 0;
 }
 
+/* Begins edits that put no line of ours on top yet; `own_vias` Via lines of ours stand in `m`. */
+void edits_begin(struct edge *e, const struct sip_msg *m, uint8_t own_vias)
+{
+    sip_edits_init(&e->edits, m);
+    e->edits_vias = 0;
+    e->edits_routes = 0;
+    e->edits_drop_vias = own_vias;
+}
+
 /* Begins edits on the kept request that take our own lines off. The bytes are copied to scratch:
  * the block will be written over by the next try. */
 bool edits_from_kept(struct edge *e, struct relay *r)
@@ -120,15 +129,13 @@ bool edits_from_kept(struct edge *e, struct relay *r)
     struct sip_fault fault;
     if (kept.n == 0 || !text_fits(&t) || sip_index(&e->kept, t.p, t.n, true, &fault) != 0)
         return false;
-    sip_edits_init(&e->edits, &e->kept);
+    edits_begin(e, &e->kept, r->own_vias);
     uint8_t h = e->kept.first[SIP_H_VIA];
     for (unsigned i = 0; i < r->own_vias && h != SIP_NO_HEADER; i++, h = e->kept.h[h].next)
         sip_drop_header(&e->edits, h);
     h = e->kept.first[SIP_H_RECORD_ROUTE];
     for (unsigned i = 0; i < r->own_routes && h != SIP_NO_HEADER; i++, h = e->kept.h[h].next)
         sip_drop_header(&e->edits, h);
-    r->own_vias = 0;
-    r->own_routes = 0;
     return true;
 }
 
@@ -143,6 +150,8 @@ int keep_edited(struct edge *e, struct relay *r, struct slice *ret_bytes)
     if (n < 0)
         return -1;
     *ret_bytes = slice_of(p, (size_t)n);
+    r->own_vias = e->edits_vias;
+    r->own_routes = e->edits_routes;
     blocks_release(&e->blocks, &r->request);
     return blocks_keep(&e->blocks, *ret_bytes, &r->request);
 }
@@ -268,7 +277,7 @@ static enum launch launch(struct edge *e, struct relay *r, const struct hop *hop
     if (r->record_route)
         push_record_routes(e, r, t);
     sip_push_via(&e->edits, via_line(e, t));
-    r->own_vias = 1;
+    e->edits_vias = 1;
     struct slice bytes;
     if (keep_edited(e, r, &bytes) != 0) {
         t->judged = true;
@@ -366,7 +375,7 @@ static void refuse_unkept(struct edge *e, struct relay *r)
     struct sip_fault full = {.status = 503, .reason = SLICE("Too Many Transactions")};
     e->count.transactions_refused++;
     log_end(e, r, 503, 'R', 'R', full.reason);
-    answer_stateless(e, &r->from, &full, SLICE("Retry-After: 5\r\n"));
+    answer_edited(e, &r->from, &full, SLICE("Retry-After: 5\r\n"));
     relay_free(e, r);
 }
 

@@ -236,14 +236,14 @@ void edge_on_response(struct edge *e, const struct event *ev, unsigned hops)
             pass_success(e, r, t);
         } else if (todo & TXN_DO_PASS)
             pass_failure(e, r, t);
-        if (txn_is_final(&t->client)) {
+        t = slab_get(&e->tries, h); /* a relay that ran out of room has taken its tries along */
+        if (t != NULL && txn_is_final(&t->client)) {
             t->no_answer_at = MONO_NONE;
             try_leave_flow(e, t);
         }
         r = slab_get(&e->relays, of);
         if (r != NULL)
             settle(e, r);
-        t = slab_get(&e->tries, h);
     }
     if (t == NULL)
         return;

@@ -330,7 +330,7 @@ void route_request(struct edge *e, const struct origin *from, struct where *w)
     decide(e, from, w, &s);
     if (w->kind == WHERE_REFUSED)
         return;
-    sip_edits_init(&e->edits, &e->msg);
+    edits_begin(e, &e->msg, 0);
     sip_stamp_via(&e->edits, &e->facts, &from->source, &e->out->scratch);
     edit_routes(e, &s, was_strict);
 }
