@@ -538,6 +538,14 @@ static void errors_have_places(void **state)
         fail_msg("%u cases", wrong);
 }
 
+static unsigned lines_of(const char *text)
+{
+    unsigned lines = 0;
+    for (; *text != 0; text++)
+        lines += *text == '\n';
+    return lines;
+}
+
 static void all_errors_are_reported(void **state)
 {
     (void)state;
@@ -547,12 +555,54 @@ static void all_errors_are_reported(void **state)
                       "pools: {p: {targets: ['udp://10.0.0.1:x'], balance: z}}\n"
                       "routes: [{from: q, to: zzzzz}]\n",
                       NULL, key_a, &errors));
-    unsigned lines = 0;
-    for (const char *p = errors; *p != 0; p++)
-        lines += *p == '\n';
-    if (lines != 8)
-        fail_msg("%u errors, wanted 8:\n%s", lines, errors);
+    if (lines_of(errors) != 8)
+        fail_msg("%u errors, wanted 8:\n%s", lines_of(errors), errors);
     free(errors);
+}
+
+/* By place, whichever pass found them. */
+static void errors_are_sorted(void **state)
+{
+    (void)state;
+    char *errors = NULL;
+    assert_null(parse(NODE LISTEN POOLS "routes: [{from: outside, to: nowhere}]\n"
+                                        "gathr: 1ms\n"
+                                        "log: {format: x, on: true}\n",
+                      NULL, key_a, &errors));
+    assert_string_equal(errors,
+                        "edge.yaml:4:30: no pool is called `nowhere`; there are: border\n"
+                        "edge.yaml:5:1: `gathr` is not a key of the file; did you mean `gather`?\n"
+                        "edge.yaml:6:15: `format` does not take `x`; write json or logfmt\n"
+                        "edge.yaml:6:18: `on` is not a key of log; there are transactions, format, "
+                        "to\n");
+    free(errors);
+}
+
+/* What is wrong once is said once: a later pass does not judge what an earlier one refused. */
+static void errors_do_not_breed(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        NODE LISTEN POOLS "routes: [{from: x, to: border}, {from: outside, to: border}]\n",
+        NODE LISTEN POOLS "routes: [{method: \"\", to: border}, {from: outside, to: border}]\n",
+        NODE LISTEN POOLS "routes: [{method: \"${WEIR_NOT_SET}\", to: border}, {to: border}]\n",
+        NODE "listeners: [{bind: \"udp://127.0.0.1:5060\", side: x}]\n" POOLS
+             "routes: [{from: inside, to: border}]\n",
+        NODE "listeners: [{bind: \"udp//127.0.0.1:5060\", side: outside}]\n" POOLS ROUTES,
+        NODE LISTEN "pools: {border: {targets: [\"udp://10.0.0.x\", x]}}\nx: 1\n" ROUTES,
+        NODE LISTEN "pools: []\n" ROUTES,
+        NODE "listeners: {}\n" POOLS ROUTES,
+        SMALL "limits: {transactions: 1}\n",
+        SMALL "timers: {t2: 1}\n",
+    };
+    static const unsigned want[] = {1, 1, 1, 1, 1, 3, 1, 1, 1, 1};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        char *errors = NULL;
+        assert_null(parse(texts[i], NULL, key_a, &errors));
+        if (lines_of(errors) != want[i])
+            fail_msg("text %zu: %u errors, wanted %u:\n%s", i, lines_of(errors), want[i], errors);
+        free(errors);
+    }
 }
 
 /* As many errors as a file can hold do not flood the terminal. */
@@ -748,12 +798,25 @@ static void listener_ids_survive(void **state)
     assert_int_equal(l[1].bind.port, 5062);
     assert_int_equal(l[2].bind.port, 5063);
 
-    struct config *third = reload(second, TWO_LISTENERS("5062", "5063"), &errors);
+    struct config *third =
+        reload(second,
+               NODE "listeners: [{name: b, bind: \"udp://127.0.0.1:5062\", side: outside},"
+                    " {name: a, bind: \"udp://127.0.0.1:5063\", side: inside}]\n" POOLS ROUTES,
+               &errors);
     assert_non_null(third);
     free(errors);
     l = third->engine.edge.listener;
     assert_int_equal(l[1].bind.port, 5062);
     assert_int_equal(l[2].bind.port, 5063);
+    assert_slice(l[2].name, "a");
+
+    struct config *fourth = reload(third, TWO_LISTENERS("5062", "5063"), &errors);
+    assert_non_null(fourth);
+    free(errors);
+    l = fourth->engine.edge.listener;
+    assert_int_equal(l[1].bind.port, 5062);
+    assert_int_equal(l[2].bind.port, 5063);
+    config_free(fourth);
     config_free(third);
     config_free(second);
     config_free(first);
@@ -808,6 +871,7 @@ static void restart_is_asked_for(void **state)
         if (cases[i].want != NULL &&
             (c != NULL || strncmp(errors, cases[i].want, strlen(cases[i].want)) != 0))
             fail_msg("%s:\n got    %s\n wanted %s", cases[i].name, errors, cases[i].want);
+        assert_int_equal(lines_of(errors), cases[i].want != NULL);
         free(errors);
         config_free(c);
     }
@@ -873,6 +937,8 @@ int main(void)
         cmocka_unit_test(environment_is_put_in),
         cmocka_unit_test(errors_have_places),
         cmocka_unit_test(all_errors_are_reported),
+        cmocka_unit_test(errors_are_sorted),
+        cmocka_unit_test(errors_do_not_breed),
         cmocka_unit_test(errors_are_bounded),
         cmocka_unit_test(memory_may_run_out),
         cmocka_unit_test(secrets_are_read),
