@@ -551,6 +551,13 @@ static void unmap(void *mem, size_t size)
     munmap(mem, size);
 }
 
+static void add_counters(struct world *w, const struct counters *c)
+{
+#define X(name, help) w->counters.name += c->name;
+    OBSERVE_COUNTERS(X)
+#undef X
+}
+
 void edge_kill(struct world *w, unsigned edge)
 {
     TRACE(w, NODE_EDGE + edge, "dies");
@@ -558,6 +565,8 @@ void edge_kill(struct world *w, unsigned edge)
     stream_node_died(w, NODE_EDGE + edge);
     for (unsigned i = 0; i < EDGE_WORKERS_MAX; i++) {
         struct sim_worker *k = &w->edge[edge].worker[i];
+        if (k->engine != NULL)
+            add_counters(w, engine_counters(k->engine));
         if (k->mem != NULL)
             unmap(k->mem, k->mem_size);
         *k = (struct sim_worker){.tick_at = MONO_NONE};

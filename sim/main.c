@@ -2,6 +2,8 @@
  *
  * sim --seed N [--trace]        one history; run twice, for it must be the same twice
  * sim --seeds FROM:COUNT        many; stops at the first that breaks an invariant
+ *     --keep-going              does not stop
+ *     --counters                at the end: what the edges counted, to see what was exercised
  *
  * Exit status 0: nothing broke. 1: something did; the seed says what, each time. 64: bad usage. */
 #include <stdlib.h>
@@ -16,7 +18,8 @@ struct outcome {
 };
 
 struct sums {
-    uint64_t tried, answered, steps, datagrams;
+    uint64_t tried, answered, steps;
+    struct counters counters;
 };
 
 static struct outcome run(uint64_t seed, FILE *trace, struct sums *sums)
@@ -28,8 +31,7 @@ static struct outcome run(uint64_t seed, FILE *trace, struct sums *sums)
     sums->tried += w->sum.calls_tried;
     sums->answered += w->sum.calls_answered;
     sums->steps += w->sum.steps;
-    sums->datagrams += w->sum.datagrams;
-    world_free(w);
+    world_free(w, &sums->counters);
     return o;
 }
 
@@ -52,10 +54,17 @@ static bool is_fine(uint64_t seed, FILE *trace, bool twice, struct sums *sums, u
     return !o.failed;
 }
 
+static void write_counters(const struct counters *c)
+{
+#define X(name, help) printf("%12llu  %-22s %s\n", (unsigned long long)c->name, #name, help);
+    OBSERVE_COUNTERS(X)
+#undef X
+}
+
 static int usage(void)
 {
     fputs("usage: sim --seed N [--trace]\n"
-          "       sim --seeds FROM:COUNT [--keep-going]\n"
+          "       sim --seeds FROM:COUNT [--keep-going] [--counters]\n"
           "example: sim --seeds 1:200\n",
           stderr);
     return EXIT_USAGE;
@@ -81,7 +90,7 @@ static bool read_range(const char *text, uint64_t *ret_from, uint64_t *ret_count
 int main(int argc, char **argv)
 {
     uint64_t from = 1, count = 0, failed = 0, done = 0, hash = 0;
-    bool trace = false, keep_going = false, one = false;
+    bool trace = false, keep_going = false, one = false, counters = false;
     struct sums sums = {0};
     for (int i = 1; i < argc; i++) {
         const char *more = i + 1 < argc ? argv[i + 1] : "";
@@ -95,6 +104,8 @@ int main(int argc, char **argv)
             trace = true;
         } else if (strcmp(argv[i], "--keep-going") == 0) {
             keep_going = true;
+        } else if (strcmp(argv[i], "--counters") == 0) {
+            counters = true;
         } else {
             return usage();
         }
@@ -114,5 +125,7 @@ int main(int argc, char **argv)
            (unsigned long long)done, (unsigned long long)failed, (unsigned long long)sums.tried,
            (unsigned long long)sums.answered, (unsigned long long)sums.steps,
            (unsigned long long)hash);
+    if (counters)
+        write_counters(&sums.counters);
     return failed > 0 ? EXIT_BROKEN : 0;
 }

@@ -258,6 +258,7 @@ struct call {
     uint16_t status;       /* final answer of the first request; 0 none */
     uint16_t bye_status;
     bool bye_came;
+    bool rang;
 };
 
 struct agent {
@@ -349,6 +350,7 @@ struct world {
     struct seen_table seen;
     const struct event *event;   /* that is being stepped */
     struct addr event_source;    /* of the message behind it, hand-overs looked through */
+    struct counters counters;    /* of all engines, as they died */
     struct {
         uint64_t occurrences, datagrams, steps, calls_answered, calls_tried;
     } sum;
@@ -377,7 +379,7 @@ void trace_message(struct world *w, unsigned node, const char *what, const struc
  * invariant. `trace` may be NULL. */
 struct world *world_new(uint64_t seed, FILE *trace);
 void world_run(struct world *w);
-void world_free(struct world *w);
+void world_free(struct world *w, struct counters *sums); /* adds to `sums` what its edges counted */
 
 void world_fail(struct world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void world_at(struct world *w, mono_ns at, enum what what, unsigned node, uint32_t a, uint32_t b,
@@ -513,6 +515,8 @@ void check_edge_out(struct world *w, unsigned edge, const struct addr *dest, boo
                     struct flow_id flow, const char *p, size_t n);
 void check_server_in(struct world *w, unsigned node, const struct sip_msg *m,
                      const struct sip_facts *f);
+/* The INVITE of a call was answered with a failure. */
+void check_set_up(struct world *w, const struct call *c);
 /* A log record that an edge gave away. */
 void check_log(struct world *w, unsigned edge, struct slice record);
 void check_end(struct world *w);

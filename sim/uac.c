@@ -143,15 +143,20 @@ void uac_response(struct world *w, unsigned client, const struct sip_msg *m,
                   const struct sip_facts *f)
 {
     const struct client *t = &w->client[client];
-    if (t->call == NONE || m->status < 200)
+    if (t->call == NONE)
         return;
     struct call *c = &w->call[t->call];
+    if (m->status < 200) {
+        c->rang = c->rang || (t->purpose == FOR_INVITE && t->rang);
+        return;
+    }
     switch (t->purpose) {
     case FOR_INVITE:
         if (m->status < 300) {
             on_answer(w, (unsigned)t->call, m, f);
         } else if (c->state == CALL_INVITING) {
             c->status = m->status;
+            check_set_up(w, c);
             finish(w, c);
         }
         break;

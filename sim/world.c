@@ -49,7 +49,7 @@ struct world *world_new(uint64_t seed, FILE *trace)
     return w;
 }
 
-void world_free(struct world *w)
+void world_free(struct world *w, struct counters *sums)
 {
     for (unsigned i = 0; i < EDGES; i++)
         edge_kill(w, i);
@@ -57,6 +57,9 @@ void world_free(struct world *w)
         stream_node_died(w, i);
         endpoint_died(w, i);
     }
+#define X(name, help) sums->name += w->counters.name;
+    OBSERVE_COUNTERS(X)
+#undef X
     queue_done(&w->queue);
     check_done(w);
     free(w);
