@@ -58,7 +58,7 @@ static void settle(struct edge *e, struct relay *r)
 static void pass_provisional(struct edge *e, struct relay *r, struct try *t)
 {
     int status = e->msg.status;
-    if (r->method == SIP_M_INVITE)
+    if (r->method == SIP_M_INVITE && status > 100)
         r->timer_c_at = mono_add(e->now, e->opts->timer_c);
     if (t->want_cancel)
         try_cancel(e, t);
