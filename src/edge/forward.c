@@ -306,13 +306,12 @@ static void answer_no_room(struct edge *e, struct relay *r)
  * ---------------------------------------------------------------------------------------------- */
 
 /* "the node closest to the problem knows best; if it fails, it says so": what was tried, and that
- * repeating it elsewhere is (final) or may be (retryable) of use. */
-static void answer_exhausted(struct edge *e, struct relay *r)
+ * repeating it elsewhere is (final) or may be (retryable) of use. `last`: the last target's answer,
+ * 0 none came, -1 transport error (which is as good as a 503: RFC 3261 16.9). */
+static void answer_exhausted(struct edge *e, struct relay *r, int last)
 {
     const struct pool_opts *o = pools_opts(e->pools, r->pool);
-    uint64_t cause = r->target_status != 0 ? r->target_status : 408;
-    if (r->tries == 0)
-        cause = 503;
+    uint64_t cause = last > 0 ? (uint64_t)last : last == 0 ? 408 : 503;
     struct text t = scratch_text(e, 1024);
     TEXT_LIT(&t, "Reason: SIP;cause=");
     text_put_u64(&t, cause);
@@ -330,7 +329,7 @@ static void answer_exhausted(struct edge *e, struct relay *r)
     scratch_keep(e, &t);
     e->count.pools_exhausted++;
     int status = o->failover.retryable ? 503 : 500;
-    char who = r->target_status != 0 ? 'S' : r->tries == 0 ? 'P' : 'T';
+    char who = r->tries == 0 ? 'P' : last > 0 ? 'S' : last == 0 ? 'T' : 'N';
     log_end(e, r, status, who, phase_of(e, r), SLICE("pool exhausted"));
     relay_answer(e, r, status, SLICE("All Targets Failed"), text_slice(&t));
     relay_cancel_tries(e, r, NULL);
@@ -394,7 +393,7 @@ static void begin_pool(struct edge *e, struct relay *r)
     if (result == LAUNCH_NO_ROOM)
         answer_no_room(e, r);
     else
-        answer_exhausted(e, r);
+        answer_exhausted(e, r, -1);
 }
 
 /* ---- hops by address and by name
@@ -579,7 +578,7 @@ void relay_next(struct edge *e, struct relay *r, struct slice why, int status)
             }
         }
     }
-    answer_exhausted(e, r);
+    answer_exhausted(e, r, status);
 }
 
 /* RFC 3261 18.1.1: the stream that we chose for the size alone was refused; the datagram is what
