@@ -114,10 +114,12 @@ int sip__next_param(const char **pp, const char *end, const char *limit,
 
 bool sip_param(struct slice params, struct slice name, struct slice *ret_value)
 {
+    if (params.n == 0)
+        return false;
     const char *p = params.p;
     const char *end = params.p + params.n;
     struct sip__param a;
-    while (params.n > 0 && sip__next_param(&p, end, end, &a) == 1) {
+    while (sip__next_param(&p, end, end, &a) == 1) {
         if (a.name.n == name.n && slice_equal_nocase(a.name, name)) {
             if (ret_value != NULL)
                 *ret_value = a.value;

@@ -79,7 +79,7 @@ void sip_frame_fault(int err, struct sip_fault *ret_fault);
 
 /* ---- index ---------------------------------------------------------------------------------- */
 
-#include "header_ids.h" /* generated: enum sip_header_id { SIP_H_OTHER = 0, SIP_H_VIA, …, SIP_H__COUNT } */
+#include "header_ids.h" /* generated: enum sip_header_id */
 
 /* Methods by exact (case-sensitive) name. Order is ABI of the event log only. */
 enum sip_method {
@@ -295,7 +295,9 @@ struct sip_edits {
     struct sip_edit e[SIP_EDITS_MAX];
 };
 
+/* No edits yet. `m` is indexed without a fault and outlives `e`. */
 void sip_edits_init(struct sip_edits *e, const struct sip_msg *m);
+/* Puts `ins` at `off`, or in the place of the bytes `at` (of the message as it came in). */
 void sip_edit_insert(struct sip_edits *e, uint32_t off, struct slice ins);
 void sip_edit_replace(struct sip_edits *e, struct sip_span at, struct slice ins);
 

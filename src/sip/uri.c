@@ -150,8 +150,10 @@ static bool same_name(struct slice written, struct slice name)
 
 bool sip_uri_param(struct slice params, struct slice name, struct slice *ret_value)
 {
+    if (params.n == 0)
+        return false;
     const char *end = params.p + params.n;
-    for (const char *p = params.p; params.n > 0 && p < end;) {
+    for (const char *p = params.p; p < end;) {
         const char *begin = *p == ';' ? p + 1 : p;
         const char *stop = memchr(begin, ';', (size_t)(end - begin));
         if (stop == NULL)

@@ -1,4 +1,6 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * covers: chars.c, header_table.c */
 #include "unit/sip/sample.h"
 
 #include <stdlib.h>
