@@ -190,6 +190,9 @@ static void draw_operator(struct world *w)
     for (uint64_t i = 0; i < count; i++) {
         unsigned edge = (unsigned)draw(w, RND_OPERATOR, EDGES);
         uint64_t command = draw(w, RND_OPERATOR, CMD_TARGET + 1);
+        /* Draining the only target would be the operator's doing. */
+        if (command == CMD_TARGET && w->plan.clean && w->plan.topology != TOPO_FLAT)
+            command = CMD_SHOW_POOLS;
         mono_ns at = draw_between(w, RND_OPERATOR, NS_S, w->plan.heal_at);
         world_at(w, at, W_OPERATOR, NODE_EDGE + edge, 0, 1, command, NULL);
         if (command == CMD_TARGET) { /* drained, and made ready again */

@@ -158,6 +158,7 @@ static void answer_finally(struct world *w, struct serving *s, uint16_t status)
 
 static void draw_invite(struct world *w, struct serving *s)
 {
+    /* The first three are the server's own trouble; the others are answers. */
     static const uint16_t failures[] = {503, 503, 408, 500, 480};
     static const uint16_t refusals[] = {486, 404, 603, 302};
     unsigned rnd = RND_SERVER + (s->node - NODE_SERVER);
@@ -169,16 +170,16 @@ static void draw_invite(struct world *w, struct serving *s)
     uint64_t which = draw(w, rnd, 60);
     s->final = 200;
     if (w->phase < PHASE_HEALED && fails) {
-        s->final = failures[which % 5];
+        s->final = failures[which % (w->plan.clean ? 3 : 5)];
         s->retry_after = which % 3 == 0 ? (uint32_t)(1 + which % 4) : 0;
         s->final_at = w->now + ring_after;
         return;
     }
     if (w->phase < PHASE_HEALED && manner < 80)
         s->final = refusals[which % 4];
-    s->ring_at = ring ? w->now + ring_after : MONO_NONE;
-    s->final_at = w->phase < PHASE_HEALED && manner >= 960 ? MONO_NONE
-                                                           : w->now + ring_after + final_after;
+    bool forever = w->phase < PHASE_HEALED && manner >= 960;
+    s->ring_at = ring || forever ? w->now + ring_after : MONO_NONE;
+    s->final_at = forever ? MONO_NONE : w->now + ring_after + final_after;
 }
 
 static void on_reinvite(struct world *w, struct serving *s, const struct sip_facts *f)
