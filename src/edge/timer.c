@@ -106,12 +106,21 @@ static bool target_is_alive(struct edge *e, struct relay *r, struct try *t)
     return true;
 }
 
-/* Is there anybody else to ask? If not, this try may go on until the relay's deadline. */
+/* Is there anybody else to ask? If not, this try may go on until the relay's deadline. Only looked
+ * at: to choose one here would take its turn from it. */
 static bool has_alternative(struct edge *e, const struct relay *r)
 {
-    struct pool_pick pick;
-    return r->pool != NO_POOL && r->tries < pools_opts(e->pools, r->pool)->failover.tries &&
-           pool_choose(e->pools, r->pool, r->call_hash, &r->tried, e->now, &pick) == 0;
+    if (r->pool == NO_POOL || r->tries >= pools_opts(e->pools, r->pool)->failover.tries)
+        return false;
+    bool panics = pool_panics(e->pools, r->pool);
+    for (uint16_t i = 0; i < pools_opts(e->pools, r->pool)->target_count; i++) {
+        struct pool_status s;
+        if ((r->tried.bits[i / 64] >> (i % 64) & 1) == 0 &&
+            pool_status(e->pools, pool_member(e->pools, r->pool, i), e->now, &s) &&
+            (s.fit || (panics && s.admin == POOL_READY)))
+            return true;
+    }
+    return false;
 }
 
 static void no_answer(struct edge *e, struct relay *r, struct try *t)
