@@ -112,8 +112,8 @@ struct flow *flow_to(struct flows *f, const struct addr *peer, uint8_t transport
 void flow_forget(struct flows *f, struct flow *flow);
 
 /* Back-off of connects, per peer: after a failure none is tried for 100 ms, doubling up to 5 s.
- * flow_may_connect() asks, flow_connect_result() tells. The memory is bounded: peers whose hashes
- * meet share an entry, and then back off together. */
+ * flow_may_connect() asks, flow_connect_result() tells. The memory is bounded: when more than four
+ * failing peers meet in one set of it, the one whose time is over first is forgotten. */
 bool flow_may_connect(const struct flows *f, const struct addr *peer, uint8_t transport,
                       mono_ns now);
 void flow_connect_result(struct flows *f, const struct addr *peer, uint8_t transport,

@@ -9,7 +9,7 @@
  * Accepted connections are never found by their address: only by their id. */
 #include "flow/flow.h"
 
-enum { BACKOFF_CELLS = 256 };
+enum { BACKOFF_SETS = 64, BACKOFF_WAYS = 4 };
 
 static const dur_ns backoff_first = 100 * NS_MS, backoff_max = 5 * NS_S;
 
@@ -27,7 +27,7 @@ struct flows {
     struct hash_seed seed;
     uint32_t worker;
     uint64_t next_gen;
-    struct backoff backoff[BACKOFF_CELLS];
+    struct backoff backoff[BACKOFF_SETS * BACKOFF_WAYS];
 };
 
 size_t flows_memory(uint32_t accepted_max, uint32_t opened_max)
@@ -156,26 +156,46 @@ void flow_forget(struct flows *f, struct flow *flow)
     f->accepted_live--;
 }
 
+/* The entry of a peer; NULL when it has none. */
+static struct backoff *backoff_of(const struct flows *f, uint64_t hash)
+{
+    struct backoff *set = (struct backoff *)&f->backoff[hash % BACKOFF_SETS * BACKOFF_WAYS];
+    for (unsigned i = 0; i < BACKOFF_WAYS; i++)
+        if (set[i].failures > 0 && set[i].tag == (uint32_t)(hash >> 32))
+            return &set[i];
+    return NULL;
+}
+
+/* A new entry: in the place of the one that is over first. */
+static struct backoff *backoff_new(struct flows *f, uint64_t hash)
+{
+    struct backoff *set = &f->backoff[hash % BACKOFF_SETS * BACKOFF_WAYS], *oldest = set;
+    for (unsigned i = 1; i < BACKOFF_WAYS; i++)
+        if (set[i].until < oldest->until)
+            oldest = &set[i];
+    *oldest = (struct backoff){.tag = (uint32_t)(hash >> 32)};
+    return oldest;
+}
+
 bool flow_may_connect(const struct flows *f, const struct addr *peer, uint8_t transport,
                       mono_ns now)
 {
-    uint64_t hash = peer_hash(f, peer, transport);
-    const struct backoff *b = &f->backoff[hash % BACKOFF_CELLS];
-    return b->failures == 0 || b->tag != (uint32_t)(hash >> 32) || now >= b->until;
+    const struct backoff *b = backoff_of(f, peer_hash(f, peer, transport));
+    return b == NULL || now >= b->until;
 }
 
 void flow_connect_result(struct flows *f, const struct addr *peer, uint8_t transport,
                          bool connected, mono_ns now)
 {
     uint64_t hash = peer_hash(f, peer, transport);
-    struct backoff *b = &f->backoff[hash % BACKOFF_CELLS];
-    uint32_t tag = (uint32_t)(hash >> 32);
-    if (b->tag != tag)
-        *b = (struct backoff){0, tag, 0};
+    struct backoff *b = backoff_of(f, hash);
     if (connected) {
-        b->failures = 0;
+        if (b != NULL)
+            *b = (struct backoff){0};
         return;
     }
+    if (b == NULL)
+        b = backoff_new(f, hash);
     dur_ns wait = b->failures < 6 ? backoff_first << b->failures : backoff_max;
     b->until = mono_add(now, wait < backoff_max ? wait : backoff_max);
     if (b->failures < UINT32_MAX)
