@@ -157,8 +157,8 @@ static void pass_failure(struct edge *e, struct relay *r, struct try *t)
         try_judge(e, t, outcome_of(status), 0);
         return;
     }
-    bool fail_over = !r->ringing && !r->cancelled && moves_on(e, r, status);
-    if (fail_over) {
+    /* Cancelled, it moves nowhere either, but then the answer is 487. */
+    if (!r->ringing && moves_on(e, r, status)) {
         try_failed(e, t, outcome_of(status), retry_after_of(&e->msg), status);
         return;
     }
