@@ -46,10 +46,11 @@ static int read_through(const struct sip_msg *m, enum sip_header_id id)
         while (s.n > 0) {
             struct sip_nameaddr na;
             struct sip_via via;
+            struct slice tag;
             const char *span_end;
             const char *stop;
             int rc = id == SIP_H_VIA ? sip__via(p, end, m->p + m->n, &via, &span_end, &stop)
-                                     : sip__nameaddr(p, end, m->p + m->n, true, &na, NULL, &stop);
+                                     : sip__nameaddr(p, end, m->p + m->n, true, &na, &tag, &stop);
             if (rc != SIP_OK)
                 return -1;
             count++;

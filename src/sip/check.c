@@ -87,7 +87,8 @@ static int via(const struct check *c)
         stop == p + at.len - 1)
         return REFUSE_HEADER(c, "Bad Via", SIP_H_VIA);
     c->facts->via_value = (struct sip_span){at.off, (uint32_t)(end - p)};
-    if (is_too_long(m, SIP_H_VIA, SIP_VIA_VALUES_MAX))
+    bool is_only = stop == p + at.len && (m->doubled & BIT(SIP_H_VIA)) == 0;
+    if (!is_only && is_too_long(m, SIP_H_VIA, SIP_VIA_VALUES_MAX))
         return REFUSE_HEADER(c, "Too many Via values", SIP_H_VIA);
     if (sip_has(m, SIP_H_ROUTE) && is_too_long(m, SIP_H_ROUTE, SIP_ROUTE_VALUES_MAX))
         return REFUSE_HEADER(c, "Too many Route values", SIP_H_ROUTE);
@@ -169,7 +170,7 @@ static int hops(const struct check *c)
 static int request_uri(const struct check *c)
 {
     const struct sip_msg *m = c->m;
-    if (sip_uri_parse(sip_slice(m, m->uri), &c->facts->uri) != SIP_OK)
+    if (sip__uri(sip_slice(m, m->uri), m->p + m->n, &c->facts->uri) != SIP_OK)
         return REFUSE(c, 400, "Bad Request-URI", m->uri.off);
     if (c->facts->uri.scheme == SIP_SCHEME_OTHER)
         return REFUSE(c, 416, "Unsupported URI Scheme", m->uri.off);
@@ -190,8 +191,9 @@ static int contacts(const struct check *c)
         if (at.len == 1 && *p == '*' && m->method == SIP_M_REGISTER)
             continue;
         for (;;) {
+            struct slice tag;
             const char *stop;
-            if (sip__nameaddr(p, end, m->p + m->n, true, &na, NULL, &stop) != SIP_OK)
+            if (sip__nameaddr(p, end, m->p + m->n, true, &na, &tag, &stop) != SIP_OK)
                 return refuse(c, 400, SLICE("Bad Contact"), (uint32_t)(p - m->p));
             if (stop == end)
                 break;

@@ -5,18 +5,18 @@
  * hold folds; the index has checked that every CR in a value belongs to one. */
 #include "sip/sip_int.h"
 
-const char *sip__quoted(const char *p, const char *end)
+const char *sip__quoted(const char *p, const char *end, const char *limit)
 {
-    for (p++; p < end; p++) {
+    for (p++;; p++) {
+        p = sip__until(p, end, limit, SIP__UNTIL_QUOTE_END);
+        if (p == end)
+            return NULL;
         if (*p == '"')
             return p + 1;
-        if (*p == '\\') {
-            p++;
-            if (p < end && (*p == '\r' || *p == '\n'))
-                return NULL; /* quoted-pair: not CR, not LF */
-        }
+        p++; /* quoted-pair: any byte but CR and LF */
+        if (p == end || *p == '\r' || *p == '\n')
+            return NULL;
     }
-    return NULL;
 }
 
 /* ---- comma lists ---------------------------------------------------------------------------- */
@@ -29,7 +29,7 @@ static const char *value_end(const char *p, const char *end)
         if (*p == ',')
             return p;
         if (*p == '"')
-            p = sip__quoted(p, end);
+            p = sip__quoted(p, end, end);
         else if (*p == '<')
             p = memchr(p, '>', (size_t)(end - p));
         else
@@ -101,7 +101,7 @@ int sip__next_param(const char **pp, const char *end, const char *limit,
     if (p < end && *p == '=') {
         p = sip__skip_blanks(p + 1, end);
         const char *value = p;
-        p = p < end && *p == '"' ? sip__quoted(p, end)
+        p = p < end && *p == '"' ? sip__quoted(p, end, limit)
                                  : sip__until(p, end, limit, SIP__UNTIL_PARAM_END);
         if (p == NULL)
             return SIP_E_SYNTAX;
@@ -222,35 +222,33 @@ static int via_param(struct sip_via *v, const struct sip__param *a)
 int sip__via(const char *p, const char *end, const char *limit, struct sip_via *ret_via,
              const char **ret_span_end, const char **ret_stop)
 {
-    struct sip_via v = {.transport = -1};
+    struct sip_via *v = ret_via;
+    *v = (struct sip_via){.transport = -1};
     p = via_protocol(p, end);
     if (p == NULL)
         return SIP_E_SYNTAX;
     const char *q = sip__skip(p, end, SIP__TOKEN);
-    v.transport_name = (struct slice){p, (size_t)(q - p)};
-    v.transport = via_transport(v.transport_name);
+    v->transport_name = (struct slice){p, (size_t)(q - p)};
+    v->transport = via_transport(v->transport_name);
     p = sip__skip_blanks(q, end);
-    if (v.transport_name.n == 0 || p == q)
+    if (v->transport_name.n == 0 || p == q)
         return SIP_E_SYNTAX;
-    p = via_sent_by(p, end, &v);
+    p = via_sent_by(p, end, v);
     if (p == NULL)
         return SIP_E_SYNTAX;
-    const char *span_end = p;
+    struct sip__param a = {.stop = p};
     p = sip__skip_blanks(p, end);
     const char *params = p;
-    struct sip__param a;
     int rc;
     while ((rc = sip__next_param(&p, end, limit, &a)) == 1) {
-        span_end = a.stop;
-        rc = via_param(&v, &a);
-        if (rc != SIP_OK)
-            break;
+        if (via_param(v, &a) != SIP_OK)
+            return SIP_E_SYNTAX;
     }
     if (rc != 0 || (p != end && *p != ','))
         return SIP_E_SYNTAX;
-    v.params = span_end > params ? (struct slice){params, (size_t)(span_end - params)} : SLICE_NONE;
-    *ret_via = v;
-    *ret_span_end = span_end;
+    if (a.stop > params)
+        v->params = (struct slice){params, (size_t)(a.stop - params)};
+    *ret_span_end = a.stop;
     *ret_stop = p;
     return SIP_OK;
 }
@@ -290,80 +288,83 @@ static bool is_uri(struct slice s)
     return q > s.p && sip__is_alpha(*s.p) && end - q > 1 && *q == ':';
 }
 
+/* Reads the display name at p. Returns the '<' behind it; p when an addr-spec begins there; or
+ * NULL. */
+static const char *display_name(const char *p, const char *end, const char *limit,
+                                struct slice *ret_display)
+{
+    const char *open = p;
+    const char *stop;
+    if (*p == '"') {
+        stop = sip__quoted(p, end, limit);
+        if (stop == NULL)
+            return NULL;
+        open = sip__skip_blanks(stop, end);
+        if (open == end || *open != '<')
+            return NULL;
+    } else if (*p != '<') {
+        const char *word_end = sip__until(p, end, limit, SIP__UNTIL_PARAM_END);
+        open = sip__skip_blanks(word_end, end);
+        if (open == end || *open == ';' || *open == ',')
+            return p;
+        open = memchr(open, '<', (size_t)(end - open));
+        if (open == NULL || !is_display(p, open))
+            return NULL;
+        for (stop = open; sip__is(stop[-1], SIP__BLANK);)
+            stop--;
+    } else {
+        return p;
+    }
+    *ret_display = (struct slice){p, (size_t)(stop - p)};
+    return open;
+}
+
 /* Parts of the value up to its parameters; the place behind, or NULL. `*` is not one of them. */
-static const char *nameaddr_uri(const char *p, const char *end, const char *limit, bool in_list,
+static const char *nameaddr_uri(const char *p, const char *end, const char *limit,
                                 struct sip_nameaddr *na)
 {
-    const char *begin = p;
-    const char *q = p;
-    if (q < end && *q == '"') {
-        q = sip__quoted(q, end);
-        if (q == NULL)
-            return NULL;
-        na->display = (struct slice){begin, (size_t)(q - begin)};
-        q = sip__skip_blanks(q, end);
-        if (q == end || *q != '<')
-            return NULL;
-    }
-    q = sip__until(q, end, limit, SIP__UNTIL_PARAM_END);
-    if (q < end && (sip__is(*q, SIP__BLANK) || *q == '<')) {
-        const char *open = memchr(q, '<', (size_t)(end - q));
-        if (open != NULL && na->display.n == 0 && is_display(begin, open)) {
-            const char *stop = open;
-            while (stop > begin && sip__is(stop[-1], SIP__BLANK))
-                stop--;
-            na->display = (struct slice){begin, (size_t)(stop - begin)};
-            q = open;
-        }
-    }
-    if (q < end && *q == '<') {
+    const char *q = p < end ? display_name(p, end, limit, &na->display) : NULL;
+    if (q == NULL)
+        return NULL;
+    na->bracketed = *q == '<';
+    if (na->bracketed) {
         const char *uri = q + 1;
         q = sip__until(uri, end, limit, SIP__UNTIL_URI_END);
-        if (q == end || *q != '>')
-            return NULL;
         na->uri = (struct slice){uri, (size_t)(q - uri)};
-        na->bracketed = true;
-        q++;
-    } else {
-        /* An addr-spec holds no ',' ';' or '?' without brackets (RFC 3261 20): with a '?' it
-         * is a fault, not a guess (RFC 4475 3.1.2.13). */
-        na->uri = (struct slice){begin, (size_t)(q - begin)};
-        if (slice_find(na->uri, '?') != na->uri.n || (q < end && *q == ',' && !in_list))
+        if (q == end || *q != '>' || !is_uri(na->uri))
             return NULL;
+        return q + 1;
     }
-    return is_uri(na->uri) ? q : NULL;
+    /* An addr-spec holds no ',' ';' or '?' without brackets (RFC 3261 20): with a '?' it is a
+     * fault, not a guess (RFC 4475 3.1.2.13). */
+    q = sip__until(p, end, limit, SIP__UNTIL_PARAM_END);
+    na->uri = (struct slice){p, (size_t)(q - p)};
+    return is_uri(na->uri) && slice_find(na->uri, '?') == na->uri.n ? q : NULL;
 }
 
 int sip__nameaddr(const char *p, const char *end, const char *limit, bool in_list,
                   struct sip_nameaddr *ret_na, struct slice *ret_tag, const char **ret_stop)
 {
-    struct sip_nameaddr na = {.bracketed = false};
-    struct slice tag = SLICE_NONE;
-    p = nameaddr_uri(p, end, limit, in_list, &na);
+    *ret_na = (struct sip_nameaddr){.bracketed = false};
+    *ret_tag = SLICE_NONE;
+    p = nameaddr_uri(p, end, limit, ret_na);
     if (p == NULL)
         return SIP_E_SYNTAX;
     p = sip__skip_blanks(p, end);
     const char *params = p;
-    const char *params_end = p;
-    struct sip__param a;
+    struct sip__param a = {.stop = p};
     int rc;
     while ((rc = sip__next_param(&p, end, limit, &a)) == 1) {
-        params_end = a.stop;
         if (!SIP__EQUAL(a.name, "tag"))
             continue;
-        if (tag.p != NULL) {
-            rc = SIP_E_SYNTAX; /* two tags, two dialogs: whose? (CVE-2018-14767) */
-            break;
-        }
-        tag = a.value;
+        if (ret_tag->p != NULL)
+            return SIP_E_SYNTAX; /* two tags, two dialogs: whose? (CVE-2018-14767) */
+        *ret_tag = a.value;
     }
     if (rc != 0 || (p != end && !(in_list && *p == ',')))
         return SIP_E_SYNTAX;
-    na.params =
-        params_end > params ? (struct slice){params, (size_t)(params_end - params)} : SLICE_NONE;
-    *ret_na = na;
-    if (ret_tag != NULL)
-        *ret_tag = tag;
+    if (a.stop > params)
+        ret_na->params = (struct slice){params, (size_t)(a.stop - params)};
     *ret_stop = p;
     return SIP_OK;
 }
@@ -371,9 +372,10 @@ int sip__nameaddr(const char *p, const char *end, const char *limit, bool in_lis
 int sip_nameaddr_parse(struct slice s, struct sip_nameaddr *ret_na)
 {
     struct sip_nameaddr na;
+    struct slice tag;
     const char *stop;
     s = slice_trim(s);
-    if (s.n == 0 || sip__nameaddr(s.p, s.p + s.n, s.p + s.n, false, &na, NULL, &stop) != SIP_OK)
+    if (s.n == 0 || sip__nameaddr(s.p, s.p + s.n, s.p + s.n, false, &na, &tag, &stop) != SIP_OK)
         return SIP_E_SYNTAX;
     *ret_na = na;
     return SIP_OK;

@@ -55,6 +55,8 @@ static inline const char *sip__skip_blanks(const char *p, const char *end)
 {
     if (LIKELY(p < end && (uint8_t)*p > ' '))
         return p;
+    if (LIKELY(end - p > 1 && *p == ' ' && (uint8_t)p[1] > ' '))
+        return p + 1;
     return sip__skip(p, end, SIP__BLANK);
 }
 
@@ -72,7 +74,9 @@ static inline const char *sip__line_stop_scalar(const char *p, const char *end)
 static inline const char *sip__line_stop(const char *p, const char *end)
 {
     const __m128i cr = _mm_set1_epi8('\r');
-    while (end - p >= 16) {
+    if (UNLIKELY(end - p < 16))
+        return sip__line_stop_scalar(p, end);
+    for (const char *last = end - 16; p <= last; p += 16) {
         __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
         unsigned hits = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(x, cr), x));
         while (hits != 0) {
@@ -81,7 +85,6 @@ static inline const char *sip__line_stop(const char *p, const char *end)
                 return at;
             hits &= hits - 1;
         }
-        p += 16;
     }
     return sip__line_stop_scalar(p, end);
 }
@@ -92,26 +95,31 @@ static inline const char *sip__line_stop(const char *p, const char *end)
 }
 #endif
 
-/* Runs of bytes that are known by what ends them: always a byte up to SP, and those named. They
- * are wider than the grammar where real networks are and only the final reader could care: a user
- * part is any visible ASCII but <>"@ ("*86#" is dialled), a parameter's value anything up to what
- * could end it ("tag=x/y=="), a Call-ID anything visible. */
+/* Runs of bytes that are known by what ends them. They are wider than the grammar where real
+ * networks are and only the final reader could care: a user part is any visible ASCII but <>"@
+ * ("*86#" is dialled), a parameter's value anything up to what could end it ("tag=x/y=="), a
+ * Call-ID anything visible. */
 enum {
-    SIP__STOP_QUOTE = 1, /* '"' */
-    SIP__STOP_ANGLE = 2, /* '<' '>' */
-    SIP__STOP_LIST = 4,  /* ';' ',' */
-    SIP__STOP_URI = 8,   /* '@' '%' DEL and everything from 0x80 on */
+    SIP__STOP_QUOTE = 1,   /* '"' */
+    SIP__STOP_ANGLE = 2,   /* '<' '>' */
+    SIP__STOP_LIST = 4,    /* ';' ',' */
+    SIP__STOP_URI = 8,     /* '@' '%' DEL and everything from 0x80 on */
+    SIP__STOP_BLANK = 16,  /* everything up to SP */
+    SIP__STOP_ESCAPE = 32, /* '\\' */
 };
 enum {
-    SIP__UNTIL_WORD_END = 0,
-    SIP__UNTIL_URI_END = SIP__STOP_QUOTE | SIP__STOP_ANGLE,
-    SIP__UNTIL_PARAM_END = SIP__STOP_QUOTE | SIP__STOP_ANGLE | SIP__STOP_LIST,
-    SIP__UNTIL_USER_END = SIP__STOP_QUOTE | SIP__STOP_ANGLE | SIP__STOP_URI,
+    SIP__UNTIL_QUOTE_END = SIP__STOP_QUOTE | SIP__STOP_ESCAPE,
+    SIP__UNTIL_WORD_END = SIP__STOP_BLANK,
+    SIP__UNTIL_URI_END = SIP__STOP_BLANK | SIP__STOP_QUOTE | SIP__STOP_ANGLE,
+    SIP__UNTIL_PARAM_END = SIP__UNTIL_URI_END | SIP__STOP_LIST,
+    SIP__UNTIL_USER_END = SIP__UNTIL_URI_END | SIP__STOP_URI,
 };
 
 static inline bool sip__stops(char c, unsigned stops)
 {
-    return (uint8_t)c <= ' ' || ((stops & SIP__STOP_QUOTE) != 0 && c == '"') ||
+    return ((stops & SIP__STOP_BLANK) != 0 && (uint8_t)c <= ' ') ||
+           ((stops & SIP__STOP_ESCAPE) != 0 && c == '\\') ||
+           ((stops & SIP__STOP_QUOTE) != 0 && c == '"') ||
            ((stops & SIP__STOP_ANGLE) != 0 && (c == '<' || c == '>')) ||
            ((stops & SIP__STOP_LIST) != 0 && (c == ';' || c == ',')) ||
            ((stops & SIP__STOP_URI) != 0 && (c == '@' || c == '%' || (uint8_t)c >= 0x7f));
@@ -132,7 +140,11 @@ sip__until(const char *p, const char *end, const char *limit, const unsigned sto
 #ifdef __SSE2__
     while (p < end && limit - p >= 16) {
         __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
-        __m128i hit = _mm_cmpeq_epi8(_mm_min_epu8(x, _mm_set1_epi8(' ')), x);
+        __m128i hit = _mm_setzero_si128();
+        if ((stops & SIP__STOP_BLANK) != 0)
+            hit = _mm_cmpeq_epi8(_mm_min_epu8(x, _mm_set1_epi8(' ')), x);
+        if ((stops & SIP__STOP_ESCAPE) != 0)
+            hit = _mm_or_si128(hit, _mm_cmpeq_epi8(x, _mm_set1_epi8('\\')));
         if ((stops & SIP__STOP_QUOTE) != 0)
             hit = _mm_or_si128(hit, _mm_cmpeq_epi8(x, _mm_set1_epi8('"')));
         if ((stops & SIP__STOP_ANGLE) != 0) /* '<' and '>' differ in one bit */
@@ -283,7 +295,10 @@ struct slice sip__repeated(enum sip_header_id id); /* "Repeated Call-ID" */
 /* `end` ends the value, `limit` what may be read: the message's end, or `end` again. */
 
 /* p stands on '"'. The place behind the closing quote, or NULL when there is none. */
-const char *sip__quoted(const char *p, const char *end);
+const char *sip__quoted(const char *p, const char *end, const char *limit);
+
+/* sip_uri_parse() within a message. */
+int sip__uri(struct slice s, const char *limit, struct sip_uri *ret_uri);
 
 /* One ";name=value" of a header. */
 struct sip__param {
@@ -298,11 +313,12 @@ int sip__next_param(const char **pp, const char *end, const char *limit,
                     struct sip__param *ret_param);
 
 /* One Via value at p; *ret_stop is `end` or the comma behind it. `ret_span_end`: behind its last
- * byte that is not blank. */
+ * byte that is not blank. On a fault *ret_via holds something, too. */
 int sip__via(const char *p, const char *end, const char *limit, struct sip_via *ret_via,
              const char **ret_span_end, const char **ret_stop);
 
-/* One name-addr or addr-spec at p, up to `end` or, `in_list`, a comma; its tag if there is one. */
+/* One name-addr or addr-spec at p, up to `end` or, `in_list`, a comma; its tag if there is one.
+ * On a fault *ret_na and *ret_tag hold something, too. */
 int sip__nameaddr(const char *p, const char *end, const char *limit, bool in_list,
                   struct sip_nameaddr *ret_na, struct slice *ret_tag, const char **ret_stop);
 

@@ -33,10 +33,10 @@ static unsigned hex(char c)
 }
 
 /* Visible, none of <>"@, and every '%' followed by two hex digits. The place where that ends. */
-static const char *skip_text(const char *p, const char *end)
+static const char *skip_text(const char *p, const char *end, const char *limit)
 {
     for (;;) {
-        p = sip__until(p, end, end, SIP__UNTIL_USER_END);
+        p = sip__until(p, end, limit, SIP__UNTIL_USER_END);
         if (LIKELY(p == end || *p != '%') || end - p < 3 || (hex(p[1]) | hex(p[2])) > 15)
             return p;
         p += 3;
@@ -95,37 +95,43 @@ static const char *hostport(const char *p, const char *end, struct sip_uri *u)
     return p;
 }
 
-int sip_uri_parse(struct slice s, struct sip_uri *ret_uri)
+int sip__uri(struct slice s, const char *limit, struct sip_uri *ret_uri)
 {
-    struct sip_uri u = {.scheme = SIP_SCHEME_OTHER};
-    const char *p = s.n > 0 ? scheme(s, &u) : NULL;
+    struct sip_uri *u = ret_uri;
+    *u = (struct sip_uri){.scheme = SIP_SCHEME_OTHER};
+    const char *p = s.n > 0 ? scheme(s, u) : NULL;
     if (p == NULL)
         return SIP_E_SYNTAX;
     const char *end = s.p + s.n;
-    if (u.scheme != SIP_SCHEME_SIP && u.scheme != SIP_SCHEME_SIPS) {
-        if (p == end || sip__until(p, end, end, SIP__UNTIL_WORD_END) != end)
-            return SIP_E_SYNTAX;
-        *ret_uri = u;
-        return SIP_OK;
-    }
+    if (u->scheme != SIP_SCHEME_SIP && u->scheme != SIP_SCHEME_SIPS)
+        return p < end && sip__until(p, end, limit, SIP__UNTIL_WORD_END) == end ? SIP_OK
+                                                                                : SIP_E_SYNTAX;
     const char *at = memchr(p, '@', (size_t)(end - p));
     if (at != NULL) {
-        if (at == p || skip_text(p, at) != at)
+        if (at == p || skip_text(p, at, limit) != at)
             return SIP_E_SYNTAX;
-        u.user = (struct slice){p, (size_t)(at - p)};
+        u->user = (struct slice){p, (size_t)(at - p)};
         p = at + 1;
     }
-    p = hostport(p, end, &u);
-    if (p == NULL || (p < end && *p != ';' && *p != '?') || skip_text(p, end) != end)
+    p = hostport(p, end, u);
+    if (p == NULL || (p < end && *p != ';' && *p != '?') || skip_text(p, end, limit) != end)
         return SIP_E_SYNTAX;
     if (p < end) {
         const char *mark = memchr(p, '?', (size_t)(end - p));
         const char *params_end = mark != NULL ? mark : end;
         if (params_end > p)
-            u.params = (struct slice){p, (size_t)(params_end - p)};
+            u->params = (struct slice){p, (size_t)(params_end - p)};
         if (mark != NULL)
-            u.headers = (struct slice){mark + 1, (size_t)(end - mark - 1)};
+            u->headers = (struct slice){mark + 1, (size_t)(end - mark - 1)};
     }
+    return SIP_OK;
+}
+
+int sip_uri_parse(struct slice s, struct sip_uri *ret_uri)
+{
+    struct sip_uri u;
+    if (s.n == 0 || sip__uri(s, s.p + s.n, &u) != SIP_OK)
+        return SIP_E_SYNTAX;
     *ret_uri = u;
     return SIP_OK;
 }

@@ -370,7 +370,7 @@ static void twins(void **state)
 {
     (void)state;
     struct prng r = test_seed();
-    static const char picks[] = "\r\n\0\t \",;<>@%:\x7f\x80\xff=()ab/";
+    static const char picks[] = "\r\n\0\t \",;\\<>@%:\x7f\x80\xff=()ab/";
     for (unsigned round = 0; round < 20000; round++) {
         char room[80];
         size_t n = (size_t)prng_below(&r, sizeof room + 1);
@@ -389,6 +389,7 @@ static void twins(void **state)
         TWIN(SIP__UNTIL_URI_END);
         TWIN(SIP__UNTIL_PARAM_END);
         TWIN(SIP__UNTIL_USER_END);
+        TWIN(SIP__UNTIL_QUOTE_END);
 #undef TWIN
         free(copy);
     }
