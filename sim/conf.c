@@ -52,26 +52,28 @@ static void fill_listener(struct world *w, unsigned edge, struct conf *c, unsign
         l->side = id / 2 == 0 ? w->plan.chain_side : SIDE_INSIDE;
 }
 
-/* Which nodes an edge's pool leads to. */
-static unsigned targets_of(const struct world *w, unsigned edge, unsigned nodes[SERVERS],
-                           unsigned *ret_side)
+/* Which nodes an edge's pool leads to; `without` is a server that is left out, or NONE. */
+static unsigned targets_of(const struct world *w, unsigned edge, int without,
+                           unsigned nodes[SERVERS])
 {
-    *ret_side = 0;
+    unsigned count = 0;
     if (w->plan.topology == TOPO_FACING || (w->plan.topology == TOPO_CHAIN && edge == 0)) {
         nodes[0] = NODE_EDGE + (1 - edge);
         return 1;
     }
-    for (unsigned i = 0; i < SERVERS; i++)
-        nodes[i] = NODE_SERVER + i;
-    return SERVERS;
+    for (int i = 0; i < SERVERS; i++) {
+        if (i != without)
+            nodes[count++] = NODE_SERVER + (unsigned)i;
+    }
+    return count;
 }
 
-static void fill_pool(struct world *w, unsigned edge, struct conf *c, bool health)
+static void fill_pool(struct world *w, unsigned edge, struct conf *c, bool health, int without)
 {
     const struct plan *plan = &w->plan;
     struct pool_opts *p = &c->pool[0];
-    unsigned nodes[SERVERS], side;
-    unsigned count = targets_of(w, edge, nodes, &side);
+    unsigned nodes[SERVERS];
+    unsigned count = targets_of(w, edge, without, nodes);
     pool_opts_default(p);
     p->name = keep_text(c, "border");
     p->balance = plan->pool.balance;
@@ -79,12 +81,12 @@ static void fill_pool(struct world *w, unsigned edge, struct conf *c, bool healt
     p->target_count = (uint16_t)count;
     for (unsigned i = 0; i < count; i++) {
         c->target[i] = (struct pool_target_opts){
-            .uri = keep_uri(c, &w->node[nodes[i]].addr[side], plan->target_tcp == 1),
-            .addr = w->node[nodes[i]].addr[side],
+            .uri = keep_uri(c, &w->node[nodes[i]].addr[0], plan->target_tcp == 1),
+            .addr = w->node[nodes[i]].addr[0],
             .transport = plan->target_tcp == 1 ? TP_TCP : TP_UDP,
-            .weight = (uint16_t)(1 + i % 2),
+            .weight = (uint16_t)(1 + nodes[i] % 2),
             .has_tcp = plan->target_tcp == 2,
-            .zone = plan->pool.zones && count > 1 ? keep_text(c, i == 0 ? "a" : "b") : SLICE_NONE,
+            .zone = plan->pool.zones && count > 1 ? keep_text(c, nodes[i] % 2 == 0 ? "a" : "b") : SLICE_NONE,
         };
     }
     p->health.on = health;
@@ -99,11 +101,11 @@ static void fill_pool(struct world *w, unsigned edge, struct conf *c, bool healt
     p->failover.try_timeout = plan->pool.try_timeout;
     p->failover.within = plan->pool.within;
     p->failover.tries = plan->pool.tries;
-    p->failover.budget_percent = 100;
+    p->failover.budget_percent = plan->pool.budget_percent;
     p->failover.retryable = plan->pool.retryable;
 }
 
-void conf_limits(const struct world *w, struct edge_limits *l)
+static void fill_limits(const struct world *w, struct edge_limits *l)
 {
     edge_limits_default(l);
     uint32_t t = w->plan.transactions;
@@ -118,12 +120,12 @@ void conf_limits(const struct world *w, struct edge_limits *l)
     l->pools = 2;
 }
 
-void conf_fill(struct world *w, unsigned edge, struct conf *c, bool health)
+void conf_fill(struct world *w, unsigned edge, struct conf *c, bool health, int without)
 {
     static const char secret[] = "the simulator's only token key, shared by its fleet";
     struct edge_opts *e = &c->opts.edge;
     memset(c, 0, sizeof *c);
-    conf_limits(w, &c->opts.limits);
+    fill_limits(w, &c->opts.limits);
     e->node_name = keep_text(c, w->node[NODE_EDGE + edge].name);
     e->region = keep_text(c, "r1");
     e->zone = w->plan.pool.zones ? keep_text(c, edge == 0 ? "a" : "b") : SLICE_NONE;
@@ -134,7 +136,7 @@ void conf_fill(struct world *w, unsigned edge, struct conf *c, bool health)
     e->rule_count = 1;
     bool any = w->plan.topology == TOPO_CHAIN && edge == 1 && w->plan.chain_side == SIDE_INSIDE;
     c->rule[0] = (struct edge_rule){.from = any ? RULE_ANY : SIDE_OUTSIDE, .pool = 0};
-    fill_pool(w, edge, c, health);
+    fill_pool(w, edge, c, health, without);
     e->pools = c->pool;
     e->pool_count = 1;
     e->keys.count = 1;

@@ -137,6 +137,10 @@ static void do_handover(struct world *w, unsigned edge, const struct action *a, 
     k->n = (uint32_t)(sizeof a->hand + n);
     memcpy(k->bytes, &a->hand, sizeof a->hand);
     memcpy(k->bytes + sizeof a->hand, p, n);
+    if (!w->plan.clean && w->phase < PHASE_HEALED && draw_chance(w, RND_EDGE + edge, 5)) {
+        free(k); /* the ring was full */
+        return;
+    }
     world_at(w, w->now + 10 * NS_US + draw(w, RND_EDGE + edge, 200 * NS_US), W_HANDED,
              NODE_EDGE + edge, a->worker, 0, w->node[NODE_EDGE + edge].life, k);
 }
@@ -354,6 +358,11 @@ static void on_operator(struct world *w, struct occurrence *o)
         memcpy(&ev.cursor, o->packet->bytes, sizeof ev.cursor);
     if (w->node[o->node].life != o->b)
         return;
+    if (ev.command >= COMMAND_RELOAD) {
+        edge_reconfigure(w, o->node - NODE_EDGE, w->plan.health,
+                         ev.command == COMMAND_RELOAD ? NONE : (int)(o->c >> 8 & 255));
+        return;
+    }
     if (ev.command == CMD_TARGET) {
         struct slice uri = w->edge[o->node].conf[w->edge[o->node].conf_now].target[0].uri;
         int n = snprintf(text, sizeof text, "border %.*s %s", SLICE_ARG(uri),
@@ -510,7 +519,7 @@ void edge_boot(struct world *w, unsigned edge)
         actions.scratch = arena_over(scratch, STEP_SCRATCH_BYTES);
     }
     e->conf_now = 0;
-    conf_fill(w, edge, &e->conf[0], w->plan.health);
+    conf_fill(w, edge, &e->conf[0], w->plan.health, NONE);
     e->generation = (uint32_t)prng_u64(rnd) | 1;
     struct hash_seed shared = {prng_u64(rnd), prng_u64(rnd)};
     w->node[NODE_EDGE + edge].up = true;
@@ -574,13 +583,13 @@ void edge_kill(struct world *w, unsigned edge)
     w->edge[edge].stalled_until = 0;
 }
 
-void edge_reconfigure(struct world *w, unsigned edge, bool health)
+void edge_reconfigure(struct world *w, unsigned edge, bool health, int without)
 {
     struct edge_node *e = &w->edge[edge];
     if (!w->node[NODE_EDGE + edge].up)
         return;
     struct conf *next = &e->conf[1 - e->conf_now];
-    conf_fill(w, edge, next, health);
+    conf_fill(w, edge, next, health, without);
     e->conf_now = (uint8_t)(1 - e->conf_now);
     TRACE(w, NODE_EDGE + edge, "takes a new configuration");
     for (unsigned i = 0; i < w->plan.workers; i++) {

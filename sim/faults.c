@@ -145,9 +145,9 @@ void faults_happen(struct world *w, unsigned fault, bool ends)
             edge_wake(w, f->node);
         break;
     case FAULT_SLAB:
-        for (unsigned i = 0; i < EDGE_WORKERS_MAX && !ends; i++)
+        for (unsigned i = 0; i < EDGE_WORKERS_MAX; i++)
             w->edge[f->node].worker[i].fault =
-                (struct fault){.countdown = f->amount, .forever = f->flag};
+                (struct fault){.countdown = ends ? UINT64_MAX : f->amount, .forever = f->flag};
         break;
     case FAULT_RESET:
         if (!ends)

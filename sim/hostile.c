@@ -6,7 +6,7 @@
 
 enum mischief {
     NOISE, HALF, FOREIGN_ROUTE, LIFTED_TOKEN, STRAY_RESPONSE, STRAY_ACK, STRAY_CANCEL, STRAY_BYE,
-    NO_HOPS, BAD_FORM, ODD_VIA, OLD_BRANCH, MISCHIEFS
+    NO_HOPS, BAD_FORM, ODD_VIA, PINGS, OLD_BRANCH, MISCHIEFS
 };
 
 static size_t put_request(struct world *w, unsigned node, char *dst, size_t cap, const char *verb,
@@ -97,6 +97,9 @@ static size_t put_mischief(struct world *w, unsigned node, enum mischief what, c
         return put_request(w, node, dst, cap, "INVITE", "hops", "Max-Forwards: 0\r\n");
     case BAD_FORM:
         return put_bad_form(w, node, dst, cap);
+    case PINGS: /* no mischief, but they get between the messages of a stream */
+        memcpy(dst, "\r\n\r\n\r\n\r\n", 8);
+        return draw(w, RND_HOSTILE, 2) == 0 ? 8 : 4;
     case ODD_VIA:
         /* Sent-by of somebody else: the answer comes to us all the same. */
         return put_request(w, node, dst, cap, "OPTIONS", "via",

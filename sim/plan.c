@@ -101,6 +101,8 @@ static void draw_pool(struct world *w)
     p->pool.health_timeout = draw_between(w, RND_PLAN, 500 * NS_MS, NS_S);
     p->pool.slow_start = draw_chance(w, RND_PLAN, 300) ? 5 * NS_S : 0;
     p->pool.try_timeout = draw_between(w, RND_PLAN, 1500 * NS_MS, 4 * NS_S);
+    p->pool.budget_percent =
+        (uint8_t)(p->clean || draw_chance(w, RND_PLAN, 500) ? 100 : draw(w, RND_PLAN, 30));
     p->pool.within = p->pool.try_timeout * 2 + draw(w, RND_PLAN, 8 * NS_S);
 }
 
@@ -184,22 +186,55 @@ static void draw_calls(struct world *w)
     }
 }
 
+/* A command, and what takes it back. */
+static void draw_command(struct world *w, unsigned edge)
+{
+    static const uint8_t kinds[] = {CMD_SHOW_POOLS, CMD_SHOW_TRANSACTIONS, CMD_SHOW_FLOWS,
+                                    CMD_SHOW_COUNTERS, CMD_TARGET, COMMAND_RELOAD,
+                                    COMMAND_RELOAD_WITHOUT};
+    unsigned node = NODE_EDGE + edge;
+    uint64_t command = kinds[draw(w, RND_OPERATOR, sizeof kinds)];
+    uint64_t server = draw(w, RND_OPERATOR, SERVERS) << 8;
+    mono_ns at = draw_between(w, RND_OPERATOR, NS_S, w->plan.heal_at - NS_MS);
+    mono_ns back = at + draw(w, RND_OPERATOR, w->plan.heal_at - at);
+    /* In a clean plan nothing may hide a healthy target. */
+    bool hides = command == CMD_TARGET || command == COMMAND_RELOAD_WITHOUT;
+    if (hides && w->plan.clean)
+        command = CMD_SHOW_POOLS;
+    if (command == CMD_TARGET) {
+        world_at(w, at, W_OPERATOR, node, 0, 1, command | 256, NULL);
+        world_at(w, back, W_OPERATOR, node, 0, 1, command, NULL);
+    } else if (command == COMMAND_RELOAD_WITHOUT) {
+        world_at(w, at, W_OPERATOR, node, 0, 1, command | server, NULL);
+        world_at(w, back, W_OPERATOR, node, 0, 1, COMMAND_RELOAD, NULL);
+    } else {
+        world_at(w, at, W_OPERATOR, node, 0, 1, command, NULL);
+    }
+}
+
 static void draw_operator(struct world *w)
 {
     uint64_t count = draw(w, RND_OPERATOR, 6);
-    for (uint64_t i = 0; i < count; i++) {
-        unsigned edge = (unsigned)draw(w, RND_OPERATOR, EDGES);
-        uint64_t command = draw(w, RND_OPERATOR, CMD_TARGET + 1);
-        /* Draining the only target would be the operator's doing. */
-        if (command == CMD_TARGET && w->plan.clean && w->plan.topology != TOPO_FLAT)
-            command = CMD_SHOW_POOLS;
-        mono_ns at = draw_between(w, RND_OPERATOR, NS_S, w->plan.heal_at);
-        world_at(w, at, W_OPERATOR, NODE_EDGE + edge, 0, 1, command, NULL);
-        if (command == CMD_TARGET) { /* drained, and made ready again */
-            world_at(w, at, W_OPERATOR, NODE_EDGE + edge, 0, 1, command | 256, NULL);
-            world_at(w, w->plan.heal_at, W_OPERATOR, NODE_EDGE + edge, 0, 1, command, NULL);
-        }
-    }
+    for (uint64_t i = 0; i < count; i++)
+        draw_command(w, (unsigned)draw(w, RND_OPERATOR, EDGES));
+}
+
+static void tell_plan(struct world *w)
+{
+    static const char *const shapes[] = {"flat", "chain", "facing"};
+    static const char *const faults[] = {"server down", "edge down", "cut", "stall", "jump", "slab",
+                                         "reset", "server silent", "server fails"};
+    const struct plan *p = &w->plan;
+    TRACE(w, NODES_MAX,
+          "plan: %s, %u workers, %u agents, ipv6 %d, clean %d, health %d, target tcp %u, "
+          "%u transactions, tries %u, try %llu ms, within %llu ms, timer C %llu ms",
+          shapes[p->topology], p->workers, p->agents, p->ipv6, p->clean, p->health, p->target_tcp,
+          p->transactions, p->pool.tries, p->pool.try_timeout / NS_MS, p->pool.within / NS_MS,
+          p->timer_c / NS_MS);
+    for (unsigned i = 0; i < p->fault_count; i++)
+        TRACE(w, p->fault[i].node, "plan: %s from %llu ms for %llu ms, %d, %llu",
+              faults[p->fault[i].kind], p->fault[i].from / NS_MS, p->fault[i].lasts / NS_MS,
+              p->fault[i].flag, (unsigned long long)p->fault[i].amount);
 }
 
 void plan_draw(struct world *w)
@@ -213,6 +248,7 @@ void plan_draw(struct world *w)
     draw_calls(w);
     draw_operator(w);
     faults_schedule(w);
+    tell_plan(w);
     world_at(w, w->plan.heal_at, W_PHASE, NODES_MAX, PHASE_HEALED, 0, 0, NULL);
     world_at(w, w->plan.final_from, W_PHASE, NODES_MAX, PHASE_FINAL, 0, 0, NULL);
     world_at(w, w->plan.quiet_at, W_PHASE, NODES_MAX, PHASE_QUIET, 0, 0, NULL);

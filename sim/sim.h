@@ -83,6 +83,9 @@ enum what {
 
 enum phase { PHASE_FAULTS, PHASE_HEALED, PHASE_FINAL, PHASE_QUIET, PHASE_HUNG_UP, PHASE_END };
 
+/* Beside those of enum command_kind: a new configuration. */
+enum { COMMAND_RELOAD = 100, COMMAND_RELOAD_WITHOUT };
+
 enum topology { TOPO_FLAT, TOPO_CHAIN, TOPO_FACING };
 
 /* ---- nodes and links ------------------------------------------------------------------------- */
@@ -208,6 +211,7 @@ struct serving {           /* a server transaction, and (INVITE) its dialog */
     bool acked;
     bool ended;            /* dialog: BYE came or went */
     bool cancelled;
+    bool forks;            /* another 2xx, with a tag of its own, goes before ours */
     bool within;           /* a re-INVITE: of a dialog, not the maker of one */
     bool hangs_up;
     uint16_t node;
@@ -302,7 +306,7 @@ struct plan {
     uint32_t transactions;  /* of an edge's worker */
     dur_ns timer_c, connect_timeout;
     struct {
-        uint8_t balance, tries;
+        uint8_t balance, tries, budget_percent;
         bool zones, retryable;
         uint32_t eject_after;
         dur_ns health_every, health_timeout, slow_start, try_timeout, within;
@@ -444,7 +448,7 @@ void stream_feed(struct world *w, unsigned conn, unsigned side, const void *p, s
 
 void edge_boot(struct world *w, unsigned edge);
 void edge_kill(struct world *w, unsigned edge);
-void edge_reconfigure(struct world *w, unsigned edge, bool health);
+void edge_reconfigure(struct world *w, unsigned edge, bool health, int without);
 mono_ns edge_now(const struct world *w, unsigned edge);
 /* Anything for an edge: stepped at once, or when its stall is over. */
 void edge_happen(struct world *w, struct occurrence *o);
@@ -455,8 +459,8 @@ void edge_stream_result(struct world *w, unsigned conn, unsigned side, int resul
                         size_t n);
 void edge_wake(struct world *w, unsigned edge);
 void edge_dump(struct world *w, unsigned edge);
-void conf_fill(struct world *w, unsigned edge, struct conf *c, bool health); /* conf.c */
-void conf_limits(const struct world *w, struct edge_limits *l);
+/* conf.c. `without`: a server that is left out of the pool, or NONE. */
+void conf_fill(struct world *w, unsigned edge, struct conf *c, bool health, int without);
 
 /* ---- endpoint.c ------------------------------------------------------------------------------- */
 

@@ -138,9 +138,21 @@ static void answer(struct world *w, struct serving *s, uint16_t status)
     send_last(w, s);
 }
 
+/* As a forking proxy downstream would pass them on: two 2xx of two dialogs. */
+static void answer_as_fork(struct world *w, struct serving *s)
+{
+    char tag[sizeof s->tag];
+    memcpy(tag, s->tag, sizeof tag);
+    snprintf(s->tag, sizeof s->tag, "f%u", ++w->words);
+    answer(w, s, 200);
+    memcpy(s->tag, tag, sizeof tag);
+}
+
 static void answer_finally(struct world *w, struct serving *s, uint16_t status)
 {
     s->ring_at = s->final_at = MONO_NONE;
+    if (s->forks && status == 200)
+        answer_as_fork(w, s);
     answer(w, s, status);
     s->accepted = s->invite && status < 300;
     if (!s->invite) {
@@ -168,6 +180,7 @@ static void draw_invite(struct world *w, struct serving *s)
     dur_ns ring_after = draw_between(w, rnd, 5 * NS_MS, 800 * NS_MS);
     dur_ns final_after = draw_between(w, rnd, 50 * NS_MS, 4 * NS_S);
     uint64_t which = draw(w, rnd, 60);
+    s->forks = draw_chance(w, rnd, 40) && w->phase < PHASE_HEALED;
     s->final = 200;
     if (w->phase < PHASE_HEALED && fails) {
         s->final = failures[which % (w->plan.clean ? 3 : 5)];

@@ -70,7 +70,7 @@ void world_free(struct world *w, struct counters *sums)
 static void everybody_leaves(struct world *w)
 {
     for (unsigned i = 0; i < EDGES; i++)
-        edge_reconfigure(w, i, false);
+        edge_reconfigure(w, i, false, NONE);
     for (unsigned i = 0; i < CONNS_MAX; i++) {
         stream_close(w, i, 0);
         if (w->conn[i].state == CONN_SYN || w->conn[i].state == CONN_OPEN)
@@ -85,7 +85,7 @@ static void enter(struct world *w, enum phase phase)
     if (phase == PHASE_HEALED) {
         faults_heal(w);
         for (unsigned i = 0; i < EDGES; i++)
-            edge_reconfigure(w, i, w->plan.health);
+            edge_reconfigure(w, i, w->plan.health, NONE);
     } else if (phase == PHASE_HUNG_UP) {
         everybody_leaves(w);
     } else if (phase == PHASE_END) {
