@@ -11,10 +11,11 @@ void try_cancel(struct edge *e, struct try *t)
         return;
     }
     struct relay *r = relay_of(e, t);
-    if (t->client.state != TXN_PROCEEDING || !handle_is_none(t->cancel) || r == NULL ||
+    if (t->client.state != TXN_PROCEEDING || t->cancel_sent || r == NULL ||
         !relay_index_kept(e, r))
         return;
     t->want_cancel = false;
+    t->cancel_sent = true;
     struct slice line = via_line(e, t);
     struct text out = scratch_text(e, SIP_HEAD_BYTES_MAX);
     if (sip_write_cancel(&out, &e->kept, line) != 0)

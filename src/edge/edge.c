@@ -77,6 +77,19 @@ static uint16_t pool_by_name(const struct edge_opts *o, struct slice name)
     return NO_POOL;
 }
 
+/* Members may have moved as well: what was tried is told anew from the tries that are left. */
+static void mark_tried(struct edge *e, struct relay *r, const struct edge_opts *opts)
+{
+    memset(&r->tried, 0, sizeof r->tried);
+    for (uint32_t slot = r->first_try; slot != NO_TRY && r->pool != NO_POOL;) {
+        const struct try *t = try_at(e, slot);
+        slot = t->older;
+        for (uint16_t i = 0; i < opts->pools[r->pool].target_count; i++)
+            if (handle_equal(pool_member(e->pools, r->pool, i), t->hop.target))
+                r->tried.bits[i / 64] |= 1ULL << (i % 64);
+    }
+}
+
 /* Relays name their pool by its index: after a reload it may stand elsewhere, or be gone. */
 static void relays_follow_pools(struct edge *e, const struct edge_opts *opts)
 {
@@ -89,7 +102,7 @@ static void relays_follow_pools(struct edge *e, const struct edge_opts *opts)
         if (r->pool == NO_POOL)
             continue;
         r->pool = now_at[r->pool];
-        memset(&r->tried, 0, sizeof r->tried); /* members may have moved as well */
+        mark_tried(e, r, opts);
     }
 }
 

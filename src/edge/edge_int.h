@@ -94,6 +94,7 @@ try {
     bool rings;       /* a provisional above 100 came */
     bool abandoned;   /* the relay has moved on */
     bool want_cancel; /* CANCEL as soon as a provisional allows it */
+    bool cancel_sent; /* once, whether or not there was room for its transaction */
     bool broken;      /* its connection is gone, or never came: judged by the timer */
     bool judged;      /* pool_end was called */
     bool tcp_by_size; /* may fall back to UDP */
