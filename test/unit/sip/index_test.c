@@ -88,6 +88,7 @@ static void request_lines(void **state)
         {SLICE("INVITE  sip:a@b SIP/2.0"), SIP_E_SYNTAX, 400},
         {SLICE("INVITE sip:a@b  SIP/2.0"), SIP_E_SYNTAX, 400},
         {SLICE("INVITE sip:a@b\tSIP/2.0"), SIP_E_SYNTAX, 400},
+        {SLICE("INVITE sip:a@b\t SIP/2.0"), SIP_E_SYNTAX, 400},
         {SLICE("INVITE sip:a b SIP/2.0"), SIP_E_SYNTAX, 400},
         {SLICE("INVITE SIP/2.0"), SIP_E_SYNTAX, 400},
         {SLICE("INVITE  SIP/2.0"), SIP_E_SYNTAX, 400},
