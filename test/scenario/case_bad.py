@@ -120,7 +120,7 @@ def _(t):
                 dict(start="SIP/2.0 200 OK", change={"CSeq": "1 INVITE"}),
                 dict(start="SIP/2.0 99 Low", change={"CSeq": "1 INVITE"}),
                 dict(start="SIP/2.0 4294967301 Big", change={"CSeq": "1 INVITE"}),
-                dict(drop=("Via",)), dict(change={"Via": "nonsense"})):
+                dict(drop=("Via",))):
         data, _ = message(t, end, **how)
         end.send(data, t.outside)
     for data in (b"hello\r\n\r\n", b"\xff" * 200, b"INVITE", b"OPTIONS sip:x SIP/2.0\r\n\r\n"):
@@ -191,8 +191,9 @@ def _(t):
 @case("transactions: a full table is answered with 503 and Retry-After, and empties again",
       timeout=60)
 def _(t):
-    server = t.server(invite=((0, 180),))
-    weir = t.edge([server], limits={"transactions": 64}, timers={"t1": "20ms", "t4": "50ms"})
+    server = t.server(invite=((0, 180),), tcp=True)  # by TCP nothing lingers towards it
+    weir = t.edge([server.target("tcp")], limits={"transactions": 64},
+                  timers={"t1": "20ms", "t4": "50ms"})
     end = t.end()
     calls = [t.call(end).invite() for _ in range(100)]
     got = end.wait(lambda m: m.status == 503, 3, "503")

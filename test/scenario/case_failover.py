@@ -231,7 +231,7 @@ def _(t):
     for _ in range(12):
         t.call(end).whole()
     failovers = weir.counters()["failovers"]
-    equal(failovers, 3, "failovers before the ejection")
+    check(2 <= failovers <= 3, f"failovers before the ejection (two refusals suffice): {failovers}")
     check("eject" in str(weir.targets()[dead]), f"show pools: {weir.targets()[dead]}")
     back = t.server(10)
     until(lambda: t.call(end).whole() and len(back.invites()) > 0, "it is used again", 6)

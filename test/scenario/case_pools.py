@@ -71,10 +71,10 @@ def _(t):
 def _(t):
     near, far = t.server(10), t.server(11)
     config = t.config([{"uri": near.target(), "zone": "a"}, {"uri": far.target(), "zone": "b"}],
-                      {"health": {"every": "200ms", "timeout": "100ms", "fall": 2, "rise": 2},
+                      {"health": {"every": "300ms", "timeout": "280ms", "fall": 2, "rise": 2},
                        "outlier": {"slow_start": "off", "panic": "0%"},
                        "failover": {"try": "500ms"}},
-                      node={"name": "edge-1", "zone": "a"})
+                      node={"name": "edge-1", "zone": "a", "workers": 1})
     weir = t.weir(config)
     end = t.end()
     place(t, 10, end)

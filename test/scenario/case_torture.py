@@ -38,10 +38,15 @@ class Bench:
             self.branches = set()
         self.branches.add(branch)
 
-    def one(self, raw):
+    def drops(self):
+        counters = self.weir.counters()
+        return counters["requests_bad_dropped"] + counters["responses_bad"] + counters["frames_bad"]
+
+    def one(self, raw, fresh=True):
         """(status of the answer or None, was it forwarded, was the connection closed)"""
         self.n += 1
-        self.fresh_for(raw)
+        if fresh:
+            self.fresh_for(raw)
         end = self.t.end(100 + self.n % 100, 0, tcp=False)
         before = len(self.server.log)
         conn = end.connect(self.t.outside) if self.tcp else None
@@ -118,7 +123,7 @@ def judge(name, raw, want, got, forwarded, closed, tcp):
     return None
 
 
-def judge_own(name, raw, expect, stream, got, forwarded, closed):
+def judge_own(name, raw, expect, stream, got, forwarded, closed, dropped):
     """By our own manifest: what is expected of the message, and what differs on a stream."""
     response = raw.startswith(b"SIP/2.0")
     if stream == "waits":
@@ -129,10 +134,13 @@ def judge_own(name, raw, expect, stream, got, forwarded, closed):
     elif expect == "accept":
         # Hops that are used up, a Route of somebody else: sound messages, refused by the edge.
         ok = got in (200, 403, 483) or (got is None and (response or stream == "bodiless"))
+        if name == "datagram-with-more" and closed:
+            ok = True  # on a stream the rest is a second message, out of step
     elif expect == "drop":
         ok = got is None and not forwarded
     else:
-        ok = not forwarded and (got == int(expect) or got is None and raw.startswith(b"ACK"))
+        # Without a Via that can be read no answer is safe: a counted drop.
+        ok = not forwarded and (got == int(expect) or got is None and dropped > 0)
     return None if ok else (f"{name}: {expect}/{stream}, got {got}, closed {closed}, "
                             f"forwarded {forwarded}")
 
@@ -184,8 +192,11 @@ for transport in ("udp", "tcp"):
         for name, expect, stream, *_ in rows:
             with open(os.path.join(OWN, f"{name}.sip"), "rb") as f:
                 raw = f.read()
-            got, forwarded, closed = bench.one(raw)
-            fault = judge_own(name, raw, expect, stream if tcp else "same", got, forwarded, closed)
+            bench.fresh_for(raw)
+            dropped = bench.drops()
+            got, forwarded, closed = bench.one(raw, fresh=False)
+            fault = judge_own(name, raw, expect, stream if tcp else "same", got, forwarded, closed,
+                              bench.drops() - dropped)
             wrong += [fault] if fault else []
         equal(wrong, [], "messages that were not treated as they should")
 

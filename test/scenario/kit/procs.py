@@ -16,8 +16,9 @@ READY = "weir: ready"
 
 
 def binary(build):
-    """The program of a build; the whole suite may be pointed at one by WEIR."""
-    return os.environ.get("WEIR") or os.path.join(ROOT, "build", build, "weir")
+    """The program of a build; WEIR names one for all, BUILDS another folder of builds."""
+    folder = os.environ.get("BUILDS") or os.path.join(ROOT, "build")
+    return os.environ.get("WEIR") or os.path.join(folder, build, "weir")
 
 
 class Proc:

@@ -47,9 +47,10 @@ class Msg:
             name, _, value = line.partition(":")
             name = name.strip().lower()
             self.headers.append((COMPACT.get(name, name), value.strip()))
-        words = self.start.split(" ", 2)
-        self.status = int(words[1]) if words[0].startswith("SIP/2.0") else None
-        self.reason = words[2] if self.status is not None and len(words) > 2 else ""
+        words = (self.start.split(" ", 2) + ["", ""])[:3]
+        answer = words[0] == "SIP/2.0" and words[1].isdigit()
+        self.status = int(words[1]) if answer else None
+        self.reason = words[2] if answer else ""
         self.method = words[0] if self.status is None else self.cseq[1]
         self.uri = words[1] if self.status is None else None
 
@@ -67,7 +68,7 @@ class Msg:
     @property
     def cseq(self):
         words = (self.get("cseq") or "0 ?").split()
-        return int(words[0]), words[-1]
+        return int(words[0]) if words[0].isdigit() else 0, words[-1]
 
     @property
     def call_id(self):
