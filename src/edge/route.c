@@ -292,12 +292,22 @@ static void edit_routes(struct edge *e, const struct route_set *s, bool was_stri
     sip_push_header(&e->edits, text_slice(&t));
 }
 
+/* The From tag tells which end of the dialog speaks; an end that is inside does not speak to us
+ * from outside, whatever it has heard. */
+static bool speaks_from_outside(const struct edge *e, const struct token *t)
+{
+    bool is_caller = t->from_tag == token_tag_hash(e->facts.from_tag);
+    return (is_caller ? t->side_caller : t->side_callee) == SIDE_OUTSIDE;
+}
+
 /* Believed or not? Returns false when the request is refused. */
 static bool trust_routes(struct edge *e, const struct origin *from, struct where *w,
                          struct route_set *s)
 {
     if (from->side == SIDE_INSIDE)
         return true;
+    if (s->has_token && !speaks_from_outside(e, &s->token))
+        s->bad_token = true;
     if (s->bad_token)
         e->count.tokens_bad++;
     if (!s->bad_token && (s->popped == s->count || s->has_token))
