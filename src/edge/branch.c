@@ -102,3 +102,17 @@ bool loops_here(const struct edge *e, const struct sip_msg *m, const struct sip_
     }
     return false;
 }
+
+/* Has it been here at all? Then it is no merge of two ways, but one way that leads by here twice. */
+bool passed_here(const struct edge *e, const struct sip_msg *m)
+{
+    struct sip_values v = sip_values(m, SIP_H_VIA);
+    while (sip_next_value(&v)) {
+        struct slice value = sip_slice(m, v.value), text;
+        struct branch b;
+        if (sip_param(slice_drop(value, slice_find(value, ';')), SLICE("branch"), &text) &&
+            branch_parse(text, &b) == 0 && b.process_generation == e->process_generation)
+            return true;
+    }
+    return false;
+}

@@ -170,6 +170,7 @@ enum { BRANCH_TEXT_BYTES = 43 };
 void branch_put(struct text *t, const struct branch *b);
 MUST_USE int branch_parse(struct slice s, struct branch *ret_branch);
 uint64_t loop_hash_of(const struct edge *e, const struct sip_msg *m, const struct sip_facts *f);
+bool passed_here(const struct edge *e, const struct sip_msg *m);
 bool loops_here(const struct edge *e, const struct sip_msg *m, const struct sip_facts *f,
                 uint64_t loop_hash);
 

@@ -338,12 +338,15 @@ static void new_request(struct edge *e, const struct origin *from, struct txn_ke
     struct txn_key merge = {0, 0};
     if (e->facts.to_tag.n == 0) {
         merge = txn_merge_key(&e->seed, &e->msg, &e->facts, (enum sip_method)e->facts.method);
-        if (find_by(e, &e->by_merge, merge, true) != NULL) {
+        bool known = find_by(e, &e->by_merge, merge, true) != NULL;
+        if (known && !passed_here(e, &e->msg)) {
             e->count.merged++;
             fault = (struct sip_fault){.status = 482, .reason = SLICE("Merged Request")};
             refuse_request(e, from, &fault, SLICE_NONE, 'P');
             return;
         }
+        if (known)
+            merge = (struct txn_key){0, 0}; /* a spiral */
     }
     struct where w;
     route_request(e, from, &w);
