@@ -58,8 +58,9 @@ struct world {
     uint64_t next_gen;
     uint32_t worker;
     bool show_log, show_notices;
-    bool connects_fail; /* each ACT_CONNECT is answered by EV_CONNECT_FAILED */
-    bool connects_hang; /* nothing answers it; else EV_FLOW_OPENED follows at once */
+    bool is_its_own_peer; /* requests with Vias of ours come from others, too */
+    bool connects_fail;   /* each ACT_CONNECT is answered by EV_CONNECT_FAILED */
+    bool connects_hang;   /* nothing answers it; else EV_FLOW_OPENED follows at once */
     char line[WORLD_LINES_MAX][WORLD_LINE_BYTES];
     unsigned line_count;
     struct world_message message[WORLD_MESSAGES_MAX];
