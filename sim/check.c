@@ -8,7 +8,7 @@
  *   SAW_ANSWERED   edge, our branch, method        when the first response was stepped
  *   SAW_SENT       edge, our branch, method, dest  sends, first and last, by the edge's clock
  *   SAW_TRIES      edge, upstream branch           INVITEs newly sent for it
- *   SAW_RINGING    edge, Call-ID, CSeq, From tag   branch whose provisional went upstream
+ *   SAW_RINGING    edge, upstream branch, Call-ID  our branch whose provisional went upstream
  *   SAW_CANCELLED  edge, our branch
  *   SAW_CAUSES     edge, Call-ID, CSeq, method     messages in; responses out
  *   SAW_FORWARDS   Call-ID, CSeq                   INVITEs newly sent by all edges
@@ -223,12 +223,13 @@ void check_edge_in(struct world *w, unsigned edge, const struct event *ev)
 
 /* RFC 3261 16.7 step 5: there is one final answer to a request, but every 2xx to an INVITE passes,
  * whatever went before: who sent it has a dialog that must be ended. An edge that had no room to
- * remember a request refused it without a transaction; when it comes again it may fare better. */
+ * remember a request refused it without a transaction; when it comes again it may fare better. A
+ * CANCEL lives as long as its INVITE's transaction: 200 before, 481 after. */
 static void check_finals(struct world *w, unsigned edge)
 {
     bool is_new;
     uint16_t status = glance_out.m.status;
-    if (status < 200 || glance_out.branch.n == 0)
+    if (status < 200 || glance_out.branch.n == 0 || glance_out.f.method == SIP_M_CANCEL)
         return;
     struct seen *s = look_up(w,
                              key_of(w, SAW_FINAL, edge, glance_out.branch, glance_out.f.from_tag,
@@ -287,21 +288,19 @@ static void see_ringing(struct world *w, unsigned edge)
     if (!glance_in.ok || glance_in.m.is_request ||
         !slice_equal(glance_in.f.call_id, glance_out.f.call_id))
         return;
-    if (find(w, key_of(w, SAW_CANCELLED, edge, glance_in.branch, SLICE_NONE, 0)) != NULL)
-        return;
-    struct seen *s = look_up(w, call_key(w, SAW_RINGING, edge, &glance_out), &is_new);
+    struct seen *s = look_up(w,
+                             key_of(w, SAW_RINGING, edge, glance_out.branch, glance_out.f.call_id,
+                                    glance_out.f.cseq),
+                             &is_new);
     s->hash[0] = hash_of_text(glance_in.branch);
-    s->count = 1;
     s->last = edge_now(w, edge);
 }
 
 static void see_cancel(struct world *w, unsigned edge)
 {
     bool is_new;
-    (void)look_up(w, key_of(w, SAW_CANCELLED, edge, glance_out.branch, SLICE_NONE, 0), &is_new);
-    struct seen *s = look_up(w, call_key(w, SAW_RINGING, edge, &glance_out), &is_new);
-    if (s->count > 0 && s->hash[0] == hash_of_text(glance_out.branch))
-        s->count = 0;
+    uint64_t branch = hash_of_text(glance_out.branch);
+    (void)look_up(w, key_of(w, SAW_CANCELLED, edge, SLICE_NONE, SLICE_NONE, branch), &is_new);
 }
 
 /* An INVITE with a branch that was not sent there before: a new try. */
@@ -309,9 +308,13 @@ static void check_new_try(struct world *w, unsigned edge)
 {
     bool is_new;
     struct slice id = glance_out.f.call_id;
-    const struct seen *ringing = find(w, call_key(w, SAW_RINGING, edge, &glance_out));
-    /* After Timer L an INVITE that comes once more is another one. */
-    if (ringing != NULL && ringing->count > 0 && edge_now(w, edge) < ringing->last + 64 * t1)
+    const struct seen *ringing = find(
+        w, key_of(w, SAW_RINGING, edge, glance_out.branch_2nd, id, glance_out.f.cseq));
+    /* Who was cancelled does not ring any more. After Timer L an INVITE that comes once more is
+     * another one. */
+    bool cancelled = ringing != NULL && find(w, key_of(w, SAW_CANCELLED, edge, SLICE_NONE,
+                                                       SLICE_NONE, ringing->hash[0])) != NULL;
+    if (ringing != NULL && !cancelled && edge_now(w, edge) < ringing->last + 64 * t1)
         world_fail(w, "ringing twice: %.*s rang at one target and is sent to another", SLICE_ARG(id));
     if (glance_out.branch_2nd.n > 0) {
         struct seen *tries =
@@ -468,7 +471,7 @@ void check_set_up(struct world *w, const struct call *c)
     if (!p->clean || !p->health || p->tiny || p->topology == TOPO_FACING || c->rang || jumped ||
         c->cancel_after != 0 || !edges_fault || c->status == 603)
         return;
-    if (w->server[1].fails_permille > 0 || w->server[2].fails_permille > 0)
+    if (w->server[1].fails_by_nature || w->server[2].fails_by_nature)
         return;
     world_fail(w, "set-up: call %s ended with %u though only one server of three fails",
                c->dialog.call_id, c->status);

@@ -144,6 +144,12 @@ void conf_fill(struct world *w, unsigned edge, struct conf *c, bool health, int 
                                                                  ? sizeof secret - 1
                                                                  : TOKEN_KEY_BYTES_MAX));
     MUST(r == 0);
+    if (w->plan.trusts) {
+        int bad = prefix_parse(SLICE("10.0.2.0/24"), &c->trusted[0]);
+        MUST(bad == 0);
+        e->trusted = c->trusted;
+        e->trusted_count = 1;
+    }
     e->strip_foreign_routes = w->plan.strip_routes;
     e->hops_max = 70;
     e->timers = TXN_TIMERS_DEFAULT;

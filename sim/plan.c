@@ -41,6 +41,7 @@ static void draw_nodes(struct world *w)
             .uses_sent_by = draw_chance(w, rnd, 300),
             .has_name = draw_chance(w, rnd, 150),
         };
+        w->server[i].fails_by_nature = w->server[i].fails_permille > 0;
     }
 }
 
@@ -120,6 +121,7 @@ static void draw_shape(struct world *w)
     p->health = draw_chance(w, RND_PLAN, 750);
     p->target_tcp = (uint8_t)draw(w, RND_PLAN, 3);
     p->strip_routes = draw_chance(w, RND_PLAN, 250);
+    p->trusts = draw_chance(w, RND_PLAN, 500);
     p->connections_per_target = (uint8_t)draw_between(w, RND_PLAN, 1, 3);
     p->transactions = (uint32_t)(p->tiny ? draw_between(w, RND_PLAN, 32, 64) : 512);
     p->timer_c = draw_between(w, RND_PLAN, 20 * NS_S, 40 * NS_S);
@@ -201,6 +203,9 @@ static void draw_command(struct world *w, unsigned edge)
     bool hides = command == CMD_TARGET || command == COMMAND_RELOAD_WITHOUT;
     if (hides && w->plan.clean)
         command = CMD_SHOW_POOLS;
+    /* A server in no pool is a stranger, unless its net is trusted. */
+    if (command == COMMAND_RELOAD_WITHOUT && !w->plan.trusts)
+        command = COMMAND_RELOAD;
     if (command == CMD_TARGET) {
         world_at(w, at, W_OPERATOR, node, 0, 1, command | 256, NULL);
         world_at(w, back, W_OPERATOR, node, 0, 1, command, NULL);

@@ -146,6 +146,7 @@ struct conf {              /* what a configuration file would have said */
     struct edge_rule rule[2];
     struct pool_opts pool[1];
     struct pool_target_opts target[SERVERS];
+    struct prefix trusted[1];
     char text[2048];
     size_t text_n;
 };
@@ -232,6 +233,7 @@ struct serving {           /* a server transaction, and (INVITE) its dialog */
 
 struct server {
     uint16_t fails_permille;    /* INVITEs that it answers with a failure of its own */
+    bool fails_by_nature;       /* and did so from the start */
     bool silent;                /* answers nothing */
     bool rejects_options;
     bool skips_trying;
@@ -302,6 +304,7 @@ struct plan {
     bool health;
     uint8_t target_tcp;     /* 0 UDP, 1 TCP, 2 UDP that may be reached by TCP */
     bool strip_routes;
+    bool trusts;            /* the servers' net is trusted by name */
     uint8_t connections_per_target;
     uint32_t transactions;  /* of an edge's worker */
     dur_ns timer_c, connect_timeout;
