@@ -88,8 +88,12 @@ class Conn:
         self.sock.close()
 
     def reset(self):
-        """Closes with RST."""
+        """Closes with RST. The reading thread holds the socket: it is woken first."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        try:
+            self.sock.shutdown(socket.SHUT_RD)
+        except OSError:
+            pass
         self.sock.close()
 
 

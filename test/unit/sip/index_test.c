@@ -271,6 +271,16 @@ static void prefix_law(void **state)
     }
 }
 
+static void no_bytes(void **state)
+{
+    (void)state;
+    static struct sip_msg m;
+    struct sip_fault fault = {0, SLICE_NONE, 0};
+    assert_int_equal(sip_index(&m, NULL, 0, true, &fault), SIP_E_START_LINE);
+    assert_int_equal(fault.status, 400);
+    assert_int_equal(sip_slice(&m, m.uri).n, 0);
+}
+
 /* CVE-2026-45538, CVE-2018-7284: long names and many headers meet a maximum, not a buffer. */
 static void maxima(void **state)
 {
@@ -403,8 +413,8 @@ int main(void)
         cmocka_unit_test(request_lines), cmocka_unit_test(methods),
         cmocka_unit_test(header_lines),  cmocka_unit_test(lists_of_one_id),
         cmocka_unit_test(lengths),       cmocka_unit_test(prefix_law),
-        cmocka_unit_test(maxima),        cmocka_unit_test(matcher),
-        cmocka_unit_test(twins),
+        cmocka_unit_test(maxima),        cmocka_unit_test(no_bytes),
+        cmocka_unit_test(matcher),       cmocka_unit_test(twins),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
