@@ -129,10 +129,8 @@ static int cseq(const struct check *c)
     struct slice s = sip_header_value(c->m, SIP_H_CSEQ);
     const char *end = s.p + s.n;
     const char *p = s.p;
-    while (p < end && sip__is_digit(*p))
-        p++;
     uint64_t number = 0;
-    if (sip__digits((struct slice){s.p, (size_t)(p - s.p)}, INT32_MAX, &number) != SIP_OK)
+    if (sip__take_digits(&p, end, INT32_MAX, &number) != SIP_OK)
         return REFUSE_HEADER(c, "Bad CSeq number", SIP_H_CSEQ);
     const char *method = sip__skip_blanks(p, end);
     size_t n = (size_t)(end - method);

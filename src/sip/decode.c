@@ -187,12 +187,8 @@ static const char *via_sent_by(const char *p, const char *end, struct sip_via *v
     if (colon == end || *colon != ':')
         return p;
     p = sip__skip_blanks(colon + 1, end);
-    const char *digits = p;
-    while (p < end && sip__is_digit(*p))
-        p++;
     uint64_t port = 0;
-    if (sip__digits((struct slice){digits, (size_t)(p - digits)}, 65535, &port) != SIP_OK ||
-        port == 0)
+    if (sip__take_digits(&p, end, 65535, &port) != SIP_OK || port == 0)
         return NULL;
     v->port = (uint16_t)port;
     return p;

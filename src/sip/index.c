@@ -283,6 +283,8 @@ int sip_index(struct sip_msg *m, const char *p, size_t n, bool is_datagram,
     memset(m, 0, offsetof(struct sip_msg, first));
     memset(m->first, SIP_NO_HEADER, sizeof m->first);
     memset(m->last, SIP_NO_HEADER, sizeof m->last);
+    if (n == 0)
+        p = ""; /* for p may be NULL then */
     size_t cap = n < SIP_HEAD_BYTES_MAX ? n : SIP_HEAD_BYTES_MAX;
     struct pass s = {.m = m, .p = p, .end = p + cap, .is_cut = cap < n, .fault = ret_fault};
     m->p = p;

@@ -227,23 +227,34 @@ static inline bool sip__equal_letters(struct slice s, const char *want, size_t n
 }
 #define SIP__EQUAL(s, lit) sip__equal_letters((s), "" lit "", sizeof(lit) - 1)
 
-/* All of `s` as decimal digits. 0; SIP_E_SYNTAX: empty or not digits; SIP_E_LIMIT: above `max`
- * (at most UINT64_MAX / 10 - 1; checked before each multiply, so no length of digits can wrap). */
-static inline int sip__digits(struct slice s, uint64_t max, uint64_t *ret_value)
+/* The decimal digits at *pp, which is moved behind them. 0; SIP_E_SYNTAX: none; SIP_E_LIMIT:
+ * above `max` (at most UINT64_MAX / 10 - 1; looked at before each multiply, so no length of digits
+ * can wrap). */
+static inline int sip__take_digits(const char **pp, const char *end, uint64_t max,
+                                   uint64_t *ret_value)
 {
+    const char *p = *pp;
     uint64_t v = 0;
-    if (s.n == 0)
+    for (; p < end && sip__is_digit(*p); p++)
+        if (v <= max)
+            v = v * 10 + (uint64_t)(*p - '0');
+    if (p == *pp)
         return SIP_E_SYNTAX;
-    for (size_t i = 0; i < s.n; i++) {
-        if (!sip__is_digit(s.p[i]))
-            return SIP_E_SYNTAX;
-        if (v <= max) /* above it, only look on: a letter makes it no number at all */
-            v = v * 10 + (uint64_t)(s.p[i] - '0');
-    }
+    *pp = p;
     if (v > max)
         return SIP_E_LIMIT;
     *ret_value = v;
     return SIP_OK;
+}
+
+/* All of `s`, in the same way; SIP_E_SYNTAX too when other bytes follow the digits. */
+static inline int sip__digits(struct slice s, uint64_t max, uint64_t *ret_value)
+{
+    if (s.n == 0)
+        return SIP_E_SYNTAX;
+    const char *p = s.p;
+    int rc = sip__take_digits(&p, s.p + s.n, max, ret_value);
+    return p != s.p + s.n ? SIP_E_SYNTAX : rc;
 }
 
 /* header-name *(SP / HTAB) ":" at the start of a line. Returns the place behind the colon and

@@ -84,12 +84,9 @@ static const char *hostport(const char *p, const char *end, struct sip_uri *u)
         p++;
     if (p == end || *p != ':')
         return p;
-    const char *digits = ++p;
-    while (p < end && sip__is_digit(*p))
-        p++;
+    p++;
     uint64_t port = 0;
-    if (sip__digits((struct slice){digits, (size_t)(p - digits)}, 65535, &port) != SIP_OK ||
-        port == 0)
+    if (sip__take_digits(&p, end, 65535, &port) != SIP_OK || port == 0)
         return NULL;
     u->port = (uint16_t)port;
     return p;
