@@ -112,6 +112,16 @@ static void request_line(struct pass *s, const char *p, const char *end)
         NOTE(s, SIP_E_SYNTAX, 400, "Blank in Request-URI", sp + 1);
 }
 
+/* The head breaks off, or holds a byte that may not be there, at `at`. */
+static const char *no_line(struct pass *s, const char *line, const char *at)
+{
+    if (s->is_cut && s->end - at < 2)
+        NOTE(s, SIP_E_TOO_LONG, 513, "Message Too Large", line);
+    else
+        NOTE(s, SIP_E_HEAD, 400, "Bad line in header section", line);
+    return NULL;
+}
+
 /* The Request-Line as nearly everyone writes it. False: look closer. */
 static bool plain_request_line(struct pass *s, const char *p, const char *end)
 {
@@ -152,17 +162,9 @@ static bool start_line(struct pass *s)
         request_line(s, p, q);
     s->p = q + 2;
     s->m->headers_off = (uint32_t)(s->p - s->m->p);
+    if (s->p < s->end && sip__is_blank(*s->p))
+        return no_line(s, s->p, s->p) != NULL; /* a fold: this line has none (RFC 3261 7.1) */
     return true;
-}
-
-/* The head breaks off, or holds a byte that may not be there, at `at`. */
-static const char *no_line(struct pass *s, const char *line, const char *at)
-{
-    if (s->is_cut && s->end - at < 2)
-        NOTE(s, SIP_E_TOO_LONG, 513, "Message Too Large", line);
-    else
-        NOTE(s, SIP_E_HEAD, 400, "Bad line in header section", line);
-    return NULL;
 }
 
 /* The end of the header line at `line`, looked for at `from`, folds included: just behind its
@@ -222,8 +224,7 @@ static bool header_line(struct pass *s)
     size_t name_len;
     enum sip_header_id id = SIP_H_OTHER;
     const char *colon = sip__header_colon(line, s->end, &name_len, &id);
-    bool is_fold = sip__is_blank(*line); /* of the start line: it has none (RFC 3261 7.1) */
-    const char *end = is_fold ? no_line(s, line, line) : line_end(s, line, colon ? colon : line);
+    const char *end = line_end(s, line, colon != NULL ? colon : line);
     if (end == NULL)
         return false;
     s->p = end;
@@ -235,12 +236,16 @@ static bool header_line(struct pass *s)
         NOTE(s, SIP_E_TOO_LONG, 513, "Too many header fields", line);
         return false;
     }
+    /* CRLF and the colon stand guard: neither look leaves the line. */
     const char *value_end = end - 2;
-    const char *value = sip__skip_blanks(colon, value_end);
-    if (value == value_end)
+    const char *value = colon;
+    if (LIKELY(*value == ' ' && (uint8_t)value[1] > ' '))
+        value++;
+    else
+        value = sip__skip(colon, value_end, SIP__BLANK);
+    if (UNLIKELY(value == value_end))
         value = value_end = colon; /* empty: where a value could be put */
-    while (UNLIKELY(value_end > value && (uint8_t)value_end[-1] <= ' ') &&
-           sip__is(value_end[-1], SIP__BLANK))
+    while (UNLIKELY((uint8_t)value_end[-1] <= ' ') && sip__is(value_end[-1], SIP__BLANK))
         value_end--;
     struct sip_header *h = &m->h[m->header_count];
     h->line = (uint32_t)(line - m->p);
