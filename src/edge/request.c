@@ -160,16 +160,17 @@ static void on_ack(struct edge *e, const struct origin *from)
 {
     struct txn_key key = txn_server_key(&e->seed, &e->msg, &e->facts, SIP_M_INVITE);
     struct relay *r = find_by(e, &e->by_key, key, false);
-    if (r == NULL) {
+    unsigned todo = TXN_DO_PASS;
+    if (r != NULL)
+        todo = txn_recv_request(&r->server, true, &e->opts->timers, e->now);
+    if (todo & TXN_DO_PASS) {
         if (from->side == SIDE_OUTSIDE && !sip_has(&e->msg, SIP_H_ROUTE))
             on_ack_without_route(e, from);
         else
             ack_forward(e, from);
-        return;
     }
-    unsigned todo = txn_recv_request(&r->server, true, &e->opts->timers, e->now);
-    if (todo & TXN_DO_PASS)
-        ack_forward(e, from);
+    if (r == NULL)
+        return;
     if (r->server.state == TXN_CONFIRMED)
         blocks_release(&e->blocks, &r->response);
     relay_arm(e, r);
