@@ -147,6 +147,20 @@ struct world *world_plan(void)
     return w;
 }
 
+/* The engine's own copy: the test may go on changing what it planned. */
+static const struct engine_opts *snapshot(struct world *w)
+{
+    unsigned i = w->snapshot_count++ % 4;
+    w->snapshot[i].opts = w->opts;
+    if (w->opts.edge.pools == &w->pool) {
+        w->snapshot[i].pool = w->pool;
+        memcpy(w->snapshot[i].target, w->target, sizeof w->target);
+        w->snapshot[i].pool.targets = w->snapshot[i].target;
+        w->snapshot[i].opts.edge.pools = &w->snapshot[i].pool;
+    }
+    return &w->snapshot[i].opts;
+}
+
 void world_start(struct world *w)
 {
     size_t size = engine_memory(&w->opts);
@@ -163,7 +177,7 @@ void world_start(struct world *w)
                                  .prng_seed = 9,
                                  .fault = &w->fault};
     w->began = w->now;
-    w->engine = engine_new(w->memory.p, size, &w->opts, &birth, w->now);
+    w->engine = engine_new(w->memory.p, size, snapshot(w), &birth, w->now);
     assert_non_null(w->engine);
 }
 
@@ -642,8 +656,7 @@ void world_resolved(struct world *w, const char *const *names, unsigned count)
 
 void world_adopt(struct world *w, int expected)
 {
-    struct engine_opts *opts = &w->older[w->older_count++ % 4];
-    *opts = w->opts;
+    const struct engine_opts *opts = snapshot(w);
     assert_int_equal(world_step(w, &(struct event){.kind = EV_CONFIG, .opts = opts}), expected);
 }
 

@@ -43,9 +43,13 @@ struct world_message {
 
 struct world {
     struct engine *engine;
-    struct engine_opts opts; /* of the running engine; world_adopt() takes a copy */
-    struct engine_opts older[4];
-    unsigned older_count;
+    struct engine_opts opts; /* what world_start() and world_adopt() take a copy of */
+    struct {
+        struct engine_opts opts;
+        struct pool_opts pool;
+        struct pool_target_opts target[WORLD_TARGETS_MAX];
+    } snapshot[4];
+    unsigned snapshot_count;
     struct pool_opts pool;
     struct pool_target_opts target[WORLD_TARGETS_MAX];
     struct edge_rule rule[4];
