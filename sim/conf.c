@@ -86,7 +86,8 @@ static void fill_pool(struct world *w, unsigned edge, struct conf *c, bool healt
             .transport = plan->target_tcp == 1 ? TP_TCP : TP_UDP,
             .weight = (uint16_t)(1 + nodes[i] % 2),
             .has_tcp = plan->target_tcp == 2,
-            .zone = plan->pool.zones && count > 1 ? keep_text(c, nodes[i] % 2 == 0 ? "a" : "b") : SLICE_NONE,
+            .zone = plan->pool.zones && count > 1 ? keep_text(c, nodes[i] % 2 == 0 ? "a" : "b")
+                                                  : SLICE_NONE,
         };
     }
     p->health.on = health;
@@ -130,7 +131,7 @@ void conf_fill(struct world *w, unsigned edge, struct conf *c, bool health, int 
     e->region = keep_text(c, "r1");
     e->zone = w->plan.pool.zones ? keep_text(c, edge == 0 ? "a" : "b") : SLICE_NONE;
     e->node_id = (uint16_t)(edge + 1);
-    for (unsigned id = 0; id < 4; id++)
+    for (unsigned id = 0; id < (w->plan.one_sided ? 2 : 4); id++)
         fill_listener(w, edge, c, id);
     e->rules = c->rule;
     e->rule_count = 1;

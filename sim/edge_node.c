@@ -44,7 +44,8 @@ static void schedule_tick(struct world *w, unsigned edge, unsigned worker)
     world_at(w, at, W_TICK, NODE_EDGE + edge, worker, 0, tick_name(w, edge, k), NULL);
 }
 
-/* ---- actions ---------------------------------------------------------------------------------- */
+/* ---- actions ----------------------------------------------------------------------------------
+ */
 
 static size_t flatten(const struct action *a, char *dst, size_t cap)
 {
@@ -107,7 +108,7 @@ static void do_send_flow(struct world *w, unsigned edge, const struct action *a,
 static void do_connect(struct world *w, unsigned edge, unsigned worker, const struct action *a)
 {
     struct node *n = &w->node[NODE_EDGE + edge];
-    struct addr src = n->addr[1];
+    struct addr src = n->addr[w->plan.one_sided ? 0 : 1];
     if (a->listener < LISTENERS_MAX)
         src = w->edge[edge].conf[w->edge[edge].conf_now].opts.edge.listener[a->listener].bind;
     src.port = (uint16_t)(40000 + n->port_next++ % 20000);
@@ -148,8 +149,8 @@ static void do_handover(struct world *w, unsigned edge, const struct action *a, 
 static void do_resolve(struct world *w, unsigned edge, unsigned worker, const struct action *a)
 {
     TRACE(w, NODE_EDGE + edge, "resolves %.*s", SLICE_ARG(a->text));
-    struct packet *k = packet_new(&w->node[edge].addr[0], &w->node[edge].addr[0], a->text.p,
-                                  a->text.n);
+    struct packet *k =
+        packet_new(&w->node[edge].addr[0], &w->node[edge].addr[0], a->text.p, a->text.n);
     world_at(w, w->now + NS_MS + draw(w, RND_RESOLVER, 300 * NS_MS), W_RESOLVED, NODE_EDGE + edge,
              worker, w->node[NODE_EDGE + edge].life, a->id, k);
 }
@@ -166,8 +167,8 @@ static void do_reply(struct world *w, unsigned edge, unsigned worker, const stru
         return;
     }
     /* The next page's id keeps the command in its low byte. */
-    struct packet *k = packet_new(&w->node[edge].addr[0], &w->node[edge].addr[0], &a->cursor,
-                                  sizeof a->cursor);
+    struct packet *k =
+        packet_new(&w->node[edge].addr[0], &w->node[edge].addr[0], &a->cursor, sizeof a->cursor);
     world_at(w, w->now + NS_MS, W_OPERATOR, NODE_EDGE + edge, worker,
              w->node[NODE_EDGE + edge].life, a->id + 256, k);
 }
@@ -218,7 +219,8 @@ static void execute(struct world *w, unsigned edge, unsigned worker)
     }
 }
 
-/* ---- events ----------------------------------------------------------------------------------- */
+/* ---- events -----------------------------------------------------------------------------------
+ */
 
 /* Where the message behind an event came from, looking through a hand-over. */
 static struct addr source_of(const struct event *ev)
@@ -413,14 +415,14 @@ void edge_dump(struct world *w, unsigned edge)
         (void)engine_step(k->engine, &ev, edge_now(w, edge), &actions);
         for (uint32_t a = 0; a < actions.count; a++) {
             if (actions.a[a].kind == ACT_REPLY)
-                TRACE(w, NODE_EDGE + edge, "keeps %.*s",
-                      (int)actions.iov[actions.a[a].iov].iov_len,
+                TRACE(w, NODE_EDGE + edge, "keeps %.*s", (int)actions.iov[actions.a[a].iov].iov_len,
                       (const char *)actions.iov[actions.a[a].iov].iov_base);
         }
     }
 }
 
-/* ---- streams ---------------------------------------------------------------------------------- */
+/* ---- streams ----------------------------------------------------------------------------------
+ */
 
 static struct event stream_event(struct world *w, unsigned conn, unsigned side, uint8_t kind)
 {
@@ -494,7 +496,8 @@ void edge_stream_result(struct world *w, unsigned conn, unsigned side, int resul
     step(w, e->node - NODE_EDGE, e->worker, &ev);
 }
 
-/* ---- life ------------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------------
+ */
 
 static void fill_random(void *ctx, void *dst, size_t n)
 {

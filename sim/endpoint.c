@@ -25,7 +25,8 @@ void endpoint_hosts(const struct world *w, unsigned node, char *dst, size_t cap)
     dst[text_slice(&t).n] = '\0';
 }
 
-/* ---- sending ---------------------------------------------------------------------------------- */
+/* ---- sending ----------------------------------------------------------------------------------
+ */
 
 /* The connection from this node to `dest` that is there or on its way, or a new one. */
 static int connection_to(struct world *w, unsigned node, const struct addr *dest)
@@ -73,7 +74,8 @@ int endpoint_locate(struct slice uri, struct addr *ret_addr, bool *ret_tcp)
     return 0;
 }
 
-/* ---- client transactions ---------------------------------------------------------------------- */
+/* ---- client transactions ----------------------------------------------------------------------
+ */
 
 static void forget(struct client *c)
 {
@@ -309,7 +311,8 @@ uint64_t endpoint_key(const struct sip_facts *f, enum sip_method as)
     return siphash_parts(&seed, parts, 3);
 }
 
-/* ---- dialogs ---------------------------------------------------------------------------------- */
+/* ---- dialogs ----------------------------------------------------------------------------------
+ */
 
 static void put(char *dst, size_t cap, struct slice s)
 {

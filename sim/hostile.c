@@ -5,8 +5,20 @@
 #include "sim.h"
 
 enum mischief {
-    NOISE, HALF, FOREIGN_ROUTE, LIFTED_TOKEN, STRAY_RESPONSE, STRAY_ACK, STRAY_CANCEL, STRAY_BYE,
-    NO_HOPS, BAD_FORM, ODD_VIA, PINGS, OLD_BRANCH, MISCHIEFS
+    NOISE,
+    HALF,
+    FOREIGN_ROUTE,
+    LIFTED_TOKEN,
+    STRAY_RESPONSE,
+    STRAY_ACK,
+    STRAY_CANCEL,
+    STRAY_BYE,
+    NO_HOPS,
+    BAD_FORM,
+    ODD_VIA,
+    PINGS,
+    OLD_BRANCH,
+    MISCHIEFS
 };
 
 static size_t put_request(struct world *w, unsigned node, char *dst, size_t cap, const char *verb,
@@ -62,8 +74,9 @@ static size_t put_response(struct world *w, unsigned node, char *dst, size_t cap
 static size_t put_bad_form(struct world *w, unsigned node, char *dst, size_t cap)
 {
     static const char *const lines[] = {
-        "Call-ID: twice\r\n", "Proxy-Require: magic\r\n", "CSeq: 99999999999 INVITE\r\n",
-        "Max-Forwards: x\r\n", "Content-Length: 77\r\n", "Broken line\r\n", "Via: nonsense\r\n",
+        "Call-ID: twice\r\n",  "Proxy-Require: magic\r\n", "CSeq: 99999999999 INVITE\r\n",
+        "Max-Forwards: x\r\n", "Content-Length: 77\r\n",   "Broken line\r\n",
+        "Via: nonsense\r\n",
     };
     return put_request(w, node, dst, cap, "INVITE", "bad",
                        lines[draw(w, RND_HOSTILE, sizeof lines / sizeof lines[0])]);

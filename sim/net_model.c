@@ -57,8 +57,7 @@ void net_datagram(struct world *w, unsigned sender, unsigned worker, unsigned li
     bool doubled = prng_below(&l->rnd, 1000) < l->doubled_permille;
     dur_ns delay = draw_delay(l), delay_twin = draw_delay(l);
     if (l->cuts > 0 || lost) {
-        trace_message(w, sender, l->cuts > 0 ? "-|" : "-?", &packet->dst, packet->bytes,
-                      packet->n);
+        trace_message(w, sender, l->cuts > 0 ? "-|" : "-?", &packet->dst, packet->bytes, packet->n);
         free(packet);
         return;
     }

@@ -8,8 +8,8 @@ static struct addr address(bool ipv6, unsigned net, unsigned host, uint16_t port
 {
     struct addr a = {.port = port, .family = ipv6 ? 6 : 4};
     if (ipv6) {
-        const uint8_t ip[16] = {0x20, 1, 0x0d, 0xb8, 0, (uint8_t)net, 0, 0,
-                                0,    0, 0,    0,    0, 0,            0, (uint8_t)host};
+        const uint8_t ip[16] = {0x20, 1, 0x0d, 0xb8, 0, (uint8_t)net, 0, 0, 0, 0,
+                                0,    0, 0,    0,    0, (uint8_t)host};
         memcpy(a.ip, ip, sizeof ip);
     } else {
         const uint8_t outside[4] = {198, 51, 100, (uint8_t)host};
@@ -97,7 +97,8 @@ static void draw_pool(struct world *w)
     p->pool.tries = (uint8_t)draw_between(w, RND_PLAN, 2, 4);
     p->pool.zones = draw_chance(w, RND_PLAN, 300);
     p->pool.retryable = draw_chance(w, RND_PLAN, 200);
-    p->pool.eject_after = draw_chance(w, RND_PLAN, 200) ? 0 : (uint32_t)draw_between(w, RND_PLAN, 2, 5);
+    p->pool.eject_after =
+        draw_chance(w, RND_PLAN, 200) ? 0 : (uint32_t)draw_between(w, RND_PLAN, 2, 5);
     p->pool.health_every = draw_between(w, RND_PLAN, NS_S, 4 * NS_S);
     p->pool.health_timeout = draw_between(w, RND_PLAN, 500 * NS_MS, NS_S);
     p->pool.slow_start = draw_chance(w, RND_PLAN, 300) ? 5 * NS_S : 0;
@@ -121,6 +122,7 @@ static void draw_shape(struct world *w)
     p->health = draw_chance(w, RND_PLAN, 750);
     p->target_tcp = (uint8_t)draw(w, RND_PLAN, 3);
     p->strip_routes = draw_chance(w, RND_PLAN, 250);
+    p->one_sided = !p->ipv6 && draw_chance(w, RND_PLAN, 250);
     p->trusts = draw_chance(w, RND_PLAN, 500);
     p->connections_per_target = (uint8_t)draw_between(w, RND_PLAN, 1, 3);
     p->transactions = (uint32_t)(p->tiny ? draw_between(w, RND_PLAN, 32, 64) : 512);
@@ -153,7 +155,9 @@ static void draw_call(struct world *w, unsigned call, mono_ns at, bool must_succ
     *c = (struct call){
         .used = true,
         .must_succeed = must_succeed,
-        .kind = kind < 85 ? CALL_INVITE : kind < 93 ? CALL_OPTIONS : CALL_MESSAGE,
+        .kind = kind < 85   ? CALL_INVITE
+                : kind < 93 ? CALL_OPTIONS
+                            : CALL_MESSAGE,
         .agent = (uint16_t)(NODE_AGENT + agent),
         .hangs_up = draw_chance(w, rnd, 650),
         .again = draw_chance(w, rnd, 50),
@@ -191,9 +195,9 @@ static void draw_calls(struct world *w)
 /* A command, and what takes it back. */
 static void draw_command(struct world *w, unsigned edge)
 {
-    static const uint8_t kinds[] = {CMD_SHOW_POOLS, CMD_SHOW_TRANSACTIONS, CMD_SHOW_FLOWS,
-                                    CMD_SHOW_COUNTERS, CMD_TARGET, COMMAND_RELOAD,
-                                    COMMAND_RELOAD_WITHOUT};
+    static const uint8_t kinds[] = {
+        CMD_SHOW_POOLS, CMD_SHOW_TRANSACTIONS, CMD_SHOW_FLOWS,        CMD_SHOW_COUNTERS,
+        CMD_TARGET,     COMMAND_RELOAD,        COMMAND_RELOAD_WITHOUT};
     unsigned node = NODE_EDGE + edge;
     uint64_t command = kinds[draw(w, RND_OPERATOR, sizeof kinds)];
     uint64_t server = draw(w, RND_OPERATOR, SERVERS) << 8;
@@ -227,15 +231,16 @@ static void draw_operator(struct world *w)
 static void tell_plan(struct world *w)
 {
     static const char *const shapes[] = {"flat", "chain", "facing"};
-    static const char *const faults[] = {"server down", "edge down", "cut", "stall", "jump", "slab",
-                                         "reset", "server silent", "server fails"};
+    static const char *const faults[] = {"server down", "edge down",     "cut",
+                                         "stall",       "jump",          "slab",
+                                         "reset",       "server silent", "server fails"};
     const struct plan *p = &w->plan;
     TRACE(w, NODES_MAX,
-          "plan: %s, %u workers, %u agents, ipv6 %d, clean %d, health %d, target tcp %u, "
+          "plan: %s%s, %u workers, %u agents, ipv6 %d, clean %d, health %d, target tcp %u, "
           "%u transactions, tries %u, try %llu ms, within %llu ms, timer C %llu ms",
-          shapes[p->topology], p->workers, p->agents, p->ipv6, p->clean, p->health, p->target_tcp,
-          p->transactions, p->pool.tries, p->pool.try_timeout / NS_MS, p->pool.within / NS_MS,
-          p->timer_c / NS_MS);
+          shapes[p->topology], p->one_sided ? ", one-sided" : "", p->workers, p->agents, p->ipv6,
+          p->clean, p->health, p->target_tcp, p->transactions, p->pool.tries,
+          p->pool.try_timeout / NS_MS, p->pool.within / NS_MS, p->timer_c / NS_MS);
     for (unsigned i = 0; i < p->fault_count; i++)
         TRACE(w, p->fault[i].node, "plan: %s from %llu ms for %llu ms, %d, %llu",
               faults[p->fault[i].kind], p->fault[i].from / NS_MS, p->fault[i].lasts / NS_MS,

@@ -13,7 +13,8 @@
  *      0 s            heal_at           final_from                quiet_at            end
  *      │ calls, faults   │ all is mended   │ calls that must succeed  │ nothing new     │ all zero?
  *
- * Every component draws from a stream of its own, so that one more draw here moves nothing there. */
+ * Every component draws from a stream of its own, so that one more draw here moves nothing there.
+ */
 #ifndef WEIR_SIM_H
 #define WEIR_SIM_H
 
@@ -35,23 +36,23 @@ enum {
     SERVINGS_MAX = 1024, /* server transactions of theirs */
     CALLS_MAX = 96,
     FAULTS_MAX = 16,
-    FLOW_SLOTS = 64,     /* accepted connections of one worker */
+    FLOW_SLOTS = 64, /* accepted connections of one worker */
     SIP_PORT = 5060,
-    TEXT_MAX = 4096,     /* a message that an agent or a server writes */
-    TRAP_PORT = 6666,    /* of places that only strangers name */
+    TEXT_MAX = 4096,  /* a message that an agent or a server writes */
+    TRAP_PORT = 6666, /* of places that only strangers name */
     NONE = -1,
 };
 
 /* ---- the world's streams of chance ---------------------------------------------------------- */
 
 enum stream {
-    RND_PLAN,     /* topology, configuration, who does what and when */
+    RND_PLAN, /* topology, configuration, who does what and when */
     RND_FAULTS,
-    RND_STREAMS,  /* cuts of TCP */
+    RND_STREAMS, /* cuts of TCP */
     RND_HOSTILE,
     RND_OPERATOR, /* commands and reloads */
     RND_RESOLVER,
-    RND_EDGE,     /* one for each edge from here: what its engines are born with */
+    RND_EDGE, /* one for each edge from here: what its engines are born with */
     RND_SERVER = RND_EDGE + EDGES,
     RND_AGENT = RND_SERVER + SERVERS,
     RND__COUNT = RND_AGENT + AGENTS_MAX
@@ -60,9 +61,9 @@ enum stream {
 /* ---- what can happen ------------------------------------------------------------------------- */
 
 enum what {
-    W_DATAGRAM,     /* packet arrives at node */
-    W_ICMP,         /* packet (as sent by edge `node`, worker a, listener b) could not be delivered */
-    W_SYN,          /* a = conn, c = its generation */
+    W_DATAGRAM, /* packet arrives at node */
+    W_ICMP,     /* packet (as sent by edge `node`, worker a, listener b) could not be delivered */
+    W_SYN,      /* a = conn, c = its generation */
     W_SYN_ACK,
     W_REFUSED,
     W_CONNECT_LATE, /* the connecting end's patience ends */
@@ -92,56 +93,58 @@ enum topology { TOPO_FLAT, TOPO_CHAIN, TOPO_FACING };
 
 struct node {
     char name[12];
-    struct addr addr[2];   /* an edge: outside, inside; others: [0] */
+    struct addr addr[2]; /* an edge: outside, inside; others: [0] */
     bool up;
-    bool silent;           /* while down: a black hole instead of a closed port */
-    uint32_t life;         /* counts restarts */
-    uint16_t port_next;    /* ephemeral */
+    bool silent;        /* while down: a black hole instead of a closed port */
+    uint32_t life;      /* counts restarts */
+    uint16_t port_next; /* ephemeral */
 };
 
-struct link {              /* one direction between two nodes */
+struct link { /* one direction between two nodes */
     struct prng rnd;
     dur_ns latency, jitter;
     uint16_t lost_permille, doubled_permille, late_permille;
-    uint8_t cuts;          /* partitions that lie on it now */
+    uint8_t cuts; /* partitions that lie on it now */
 };
 
-/* ---- TCP -------------------------------------------------------------------------------------- */
+/* ---- TCP --------------------------------------------------------------------------------------
+ */
 
 struct conn_end {
     uint16_t node;
-    uint8_t worker;        /* edges */
+    uint8_t worker; /* edges */
     uint8_t listener;
-    bool gone;             /* hung up, or told that the other did */
-    bool deaf;             /* its framing failed: nothing more is read */
+    bool gone; /* hung up, or told that the other did */
+    bool deaf; /* its framing failed: nothing more is read */
     struct addr addr;
-    struct flow_id flow;   /* edges */
-    mono_ns last_at;       /* arrival of the latest segment on its way here */
-    uint32_t sent, seen;   /* segments to this end */
+    struct flow_id flow; /* edges */
+    mono_ns last_at;     /* arrival of the latest segment on its way here */
+    uint32_t sent, seen; /* segments to this end */
     struct sip_framer framer;
-    char *in;              /* bytes that are not a whole message yet */
+    char *in; /* bytes that are not a whole message yet */
     uint32_t in_n, in_cap;
 };
 
 enum conn_state { CONN_FREE, CONN_SYN, CONN_OPEN, CONN_DEAD };
 
-struct conn {              /* end[0] asked for it */
+struct conn { /* end[0] asked for it */
     uint32_t gen;
     uint8_t state;
     mono_ns opened_at;
     struct conn_end end[2];
-    char *early;           /* what end[0] wrote before it was open */
+    char *early; /* what end[0] wrote before it was open */
     uint32_t early_n;
 };
 
 struct conn_ref {
-    int32_t i;             /* NONE = UDP */
+    int32_t i; /* NONE = UDP */
     uint32_t gen;
 };
 
-/* ---- edges ------------------------------------------------------------------------------------ */
+/* ---- edges ------------------------------------------------------------------------------------
+ */
 
-struct conf {              /* what a configuration file would have said */
+struct conf { /* what a configuration file would have said */
     struct engine_opts opts;
     struct edge_rule rule[2];
     struct pool_opts pool[1];
@@ -156,9 +159,9 @@ struct sim_worker {
     void *mem;
     size_t mem_size;
     struct fault fault;
-    mono_ns tick_at;       /* world time for which a W_TICK is scheduled; MONO_NONE */
+    mono_ns tick_at; /* world time for which a W_TICK is scheduled; MONO_NONE */
     mono_ns last_now;
-    uint64_t ticks_ms;     /* the millisecond in which `ticks` were counted */
+    uint64_t ticks_ms; /* the millisecond in which `ticks` were counted */
     uint32_t ticks;
     uint64_t flow_gen;
     bool slot_taken[FLOW_SLOTS];
@@ -173,7 +176,8 @@ struct edge_node {
     struct sim_worker worker[EDGE_WORKERS_MAX];
 };
 
-/* ---- the ends of calls ------------------------------------------------------------------------ */
+/* ---- the ends of calls ------------------------------------------------------------------------
+ */
 
 struct dialog {
     uint32_t cseq;
@@ -187,7 +191,7 @@ struct dialog {
 
 enum purpose { FOR_INVITE, FOR_CANCEL, FOR_BYE, FOR_OTHER, FOR_REINVITE, FOR_NOTHING };
 
-struct client {            /* a client transaction of an agent or a server */
+struct client { /* a client transaction of an agent or a server */
     bool used;
     bool reliable;
     bool provisional, rang;
@@ -195,9 +199,9 @@ struct client {            /* a client transaction of an agent or a server */
     uint8_t purpose;
     uint16_t node;
     uint32_t gen, life;
-    uint16_t status;       /* of the final response; 0 = none so far */
-    int32_t call;          /* agents: index of the call */
-    int32_t cancel;        /* client transaction of its CANCEL */
+    uint16_t status; /* of the final response; 0 = none so far */
+    int32_t call;    /* agents: index of the call */
+    int32_t cancel;  /* client transaction of its CANCEL */
     struct addr dest;
     char branch[48];
     struct packet *sent;
@@ -205,22 +209,22 @@ struct client {            /* a client transaction of an agent or a server */
     mono_ns resend_at, give_up_at, forget_at;
 };
 
-struct serving {           /* a server transaction, and (INVITE) its dialog */
+struct serving { /* a server transaction, and (INVITE) its dialog */
     bool used;
     bool invite;
-    bool accepted;         /* a 2xx went; its ACK is awaited or came */
+    bool accepted; /* a 2xx went; its ACK is awaited or came */
     bool acked;
-    bool ended;            /* dialog: BYE came or went */
+    bool ended; /* dialog: BYE came or went */
     bool cancelled;
-    bool forks;            /* another 2xx, with a tag of its own, goes before ours */
-    bool within;           /* a re-INVITE: of a dialog, not the maker of one */
+    bool forks;  /* another 2xx, with a tag of its own, goes before ours */
+    bool within; /* a re-INVITE: of a dialog, not the maker of one */
     bool hangs_up;
     uint16_t node;
     uint32_t gen, cseq;
-    uint64_t key;          /* of the transaction */
-    uint64_t dialog_key;   /* Call-ID and both tags */
-    uint16_t status;       /* last sent */
-    uint16_t final;        /* to be sent */
+    uint64_t key;        /* of the transaction */
+    uint64_t dialog_key; /* Call-ID and both tags */
+    uint16_t status;     /* last sent */
+    uint16_t final;      /* to be sent */
     struct addr source;
     struct conn_ref conn;
     struct packet *request, *last; /* what came; what was answered last */
@@ -232,13 +236,13 @@ struct serving {           /* a server transaction, and (INVITE) its dialog */
 };
 
 struct server {
-    uint16_t fails_permille;    /* INVITEs that it answers with a failure of its own */
-    bool fails_by_nature;       /* and did so from the start */
-    bool silent;                /* answers nothing */
+    uint16_t fails_permille; /* INVITEs that it answers with a failure of its own */
+    bool fails_by_nature;    /* and did so from the start */
+    bool silent;             /* answers nothing */
     bool rejects_options;
     bool skips_trying;
-    bool uses_sent_by;          /* answers where Via says, not where rport says */
-    bool has_name;              /* its Contact names a host instead of an address */
+    bool uses_sent_by; /* answers where Via says, not where rport says */
+    bool has_name;     /* its Contact names a host instead of an address */
 };
 
 enum call_kind { CALL_INVITE, CALL_OPTIONS, CALL_MESSAGE };
@@ -247,21 +251,21 @@ enum call_step { STEP_START, STEP_CANCEL, STEP_AGAIN, STEP_HANG_UP, STEP_PATIENC
 
 struct call {
     bool used;
-    bool must_succeed;     /* began after everything was mended */
+    bool must_succeed; /* began after everything was mended */
     uint8_t kind, state;
-    uint16_t agent;        /* node */
-    bool confirmed;        /* `dialog` is one */
-    bool hangs_up;         /* the agent does; else the server */
-    bool again;            /* sends the INVITE once more at once, as some do */
-    uint8_t middle;        /* in the middle of it: 1 an INFO, 2 a re-INVITE */
+    uint16_t agent; /* node */
+    bool confirmed; /* `dialog` is one */
+    bool hangs_up;  /* the agent does; else the server */
+    bool again;     /* sends the INVITE once more at once, as some do */
+    uint8_t middle; /* in the middle of it: 1 an INFO, 2 a re-INVITE */
     mono_ns start;
     dur_ns cancel_after, talk, patience;
-    int32_t invite;        /* client transaction */
+    int32_t invite; /* client transaction */
     char tag[24];
     struct dialog dialog;
     char extra_tag[3][64]; /* of other 2xx that were hung up on */
     uint8_t extras;
-    uint16_t status;       /* final answer of the first request; 0 none */
+    uint16_t status; /* final answer of the first request; 0 none */
     uint16_t bye_status;
     bool bye_came;
     bool rang;
@@ -270,17 +274,26 @@ struct call {
 struct agent {
     bool hostile;
     bool tcp;
-    bool nat;              /* Via and Contact tell an address that nobody can reach */
-    uint8_t edge;          /* that it calls */
-    char host[56];         /* what it writes into Via and Contact */
-    char route_seen[512];  /* hostile: a Route line lifted from somebody else's dialog */
+    bool nat;             /* Via and Contact tell an address that nobody can reach */
+    uint8_t edge;         /* that it calls */
+    char host[56];        /* what it writes into Via and Contact */
+    char route_seen[512]; /* hostile: a Route line lifted from somebody else's dialog */
 };
 
-/* ---- faults ----------------------------------------------------------------------------------- */
+/* ---- faults -----------------------------------------------------------------------------------
+ */
 
 enum fault_kind {
-    FAULT_SERVER_DOWN, FAULT_EDGE_DOWN, FAULT_CUT, FAULT_STALL, FAULT_JUMP, FAULT_SLAB,
-    FAULT_RESET, FAULT_SERVER_SILENT, FAULT_SERVER_FAILS, FAULT__COUNT
+    FAULT_SERVER_DOWN,
+    FAULT_EDGE_DOWN,
+    FAULT_CUT,
+    FAULT_STALL,
+    FAULT_JUMP,
+    FAULT_SLAB,
+    FAULT_RESET,
+    FAULT_SERVER_SILENT,
+    FAULT_SERVER_FAILS,
+    FAULT__COUNT
 };
 struct planned_fault {
     uint8_t kind;
@@ -291,22 +304,24 @@ struct planned_fault {
     uint64_t amount;
 };
 
-/* ---- the plan --------------------------------------------------------------------------------- */
+/* ---- the plan ---------------------------------------------------------------------------------
+ */
 
 struct plan {
     uint8_t topology;
     uint8_t workers;
     uint8_t agents;
-    uint8_t chain_side;     /* side on which edge-b meets edge-a */
+    uint8_t chain_side; /* side on which edge-b meets edge-a */
     bool ipv6;
-    bool clean;             /* nothing is lost between agents and edges: every call is answered */
-    bool tiny;              /* small tables */
+    bool clean; /* nothing is lost between agents and edges: every call is answered */
+    bool tiny;  /* small tables */
     bool health;
-    uint8_t target_tcp;     /* 0 UDP, 1 TCP, 2 UDP that may be reached by TCP */
+    uint8_t target_tcp; /* 0 UDP, 1 TCP, 2 UDP that may be reached by TCP */
     bool strip_routes;
-    bool trusts;            /* the servers' net is trusted by name */
+    bool one_sided; /* outside listeners are all that the edges have */
+    bool trusts;    /* the servers' net is trusted by name */
     uint8_t connections_per_target;
-    uint32_t transactions;  /* of an edge's worker */
+    uint32_t transactions; /* of an edge's worker */
     dur_ns timer_c, connect_timeout;
     struct {
         uint8_t balance, tries, budget_percent;
@@ -314,16 +329,17 @@ struct plan {
         uint32_t eject_after;
         dur_ns health_every, health_timeout, slow_start, try_timeout, within;
     } pool;
-    uint16_t call_count;    /* before heal_at */
+    uint16_t call_count; /* before heal_at */
     uint16_t final_count;
     mono_ns heal_at, final_from, quiet_at, hung_up_at, end_at;
     struct planned_fault fault[FAULTS_MAX];
     uint8_t fault_count;
 };
 
-/* ---- checks ----------------------------------------------------------------------------------- */
+/* ---- checks -----------------------------------------------------------------------------------
+ */
 
-struct seen;              /* check.c: what was seen of one key */
+struct seen; /* check.c: what was seen of one key */
 struct seen_table {
     struct seen *cells;
     uint32_t cap, live;
@@ -347,23 +363,24 @@ struct world {
     struct client client[CLIENTS_MAX];
     uint32_t client_next;
     struct serving serving[SERVINGS_MAX];
-    uint32_t servings;     /* those in use are below */
-    uint32_t words;        /* counts what must differ: branches, tags */
+    uint32_t servings; /* those in use are below */
+    uint32_t words;    /* counts what must differ: branches, tags */
 
-    uint64_t hash;         /* rolling, over everything that happened */
-    FILE *trace;           /* NULL: only the hash */
+    uint64_t hash; /* rolling, over everything that happened */
+    FILE *trace;   /* NULL: only the hash */
     bool failed;
-    char why[512];         /* the invariant that was broken, and how */
+    char why[512]; /* the invariant that was broken, and how */
     struct seen_table seen;
-    const struct event *event;   /* that is being stepped */
-    struct addr event_source;    /* of the message behind it, hand-overs looked through */
-    struct counters counters;    /* of all engines, as they died */
+    const struct event *event; /* that is being stepped */
+    struct addr event_source;  /* of the message behind it, hand-overs looked through */
+    struct counters counters;  /* of all engines, as they died */
     struct {
         uint64_t occurrences, datagrams, steps, calls_answered, calls_tried;
     } sum;
 };
 
-/* ---- trace.c ---------------------------------------------------------------------------------- */
+/* ---- trace.c ----------------------------------------------------------------------------------
+ */
 
 /* Mixes into the rolling hash. */
 void trace_mix(struct world *w, uint64_t v);
@@ -380,7 +397,8 @@ void trace_line(struct world *w, unsigned node, const char *format, ...)
 void trace_message(struct world *w, unsigned node, const char *what, const struct addr *peer,
                    const char *p, size_t n);
 
-/* ---- world.c ---------------------------------------------------------------------------------- */
+/* ---- world.c ----------------------------------------------------------------------------------
+ */
 
 /* Draws the plan of a seed and sets the world up; runs it to its end or its first broken
  * invariant. `trace` may be NULL. */
@@ -415,12 +433,13 @@ static inline bool node_is_server(unsigned node)
     return node >= NODE_SERVER && node < NODE_AGENT;
 }
 
-void plan_draw(struct world *w);    /* plan.c: everything that is settled before time begins */
+void plan_draw(struct world *w);       /* plan.c: everything that is settled before time begins */
 void faults_schedule(struct world *w); /* faults.c */
 void faults_happen(struct world *w, unsigned fault, bool ends);
 void faults_heal(struct world *w);
 
-/* ---- net_model.c ------------------------------------------------------------------------------ */
+/* ---- net_model.c ------------------------------------------------------------------------------
+ */
 
 struct packet *packet_new(const struct addr *src, const struct addr *dst, const void *p, size_t n);
 
@@ -433,21 +452,23 @@ void net_datagram(struct world *w, unsigned sender, unsigned worker, unsigned li
                   struct packet *packet);
 void net_arrive(struct world *w, struct occurrence *o);
 
-/* ---- stream.c --------------------------------------------------------------------------------- */
+/* ---- stream.c ---------------------------------------------------------------------------------
+ */
 
 /* Asks for a connection; W_* occurrences bring the rest. NONE when the world has no more. */
 int stream_connect(struct world *w, unsigned node, const struct addr *src, const struct addr *dst,
                    dur_ns patience);
 void stream_send(struct world *w, unsigned conn, unsigned side, const void *p, size_t n);
-void stream_close(struct world *w, unsigned conn, unsigned side);  /* after what was sent */
-void stream_reset(struct world *w, unsigned conn);                 /* in the middle of things */
+void stream_close(struct world *w, unsigned conn, unsigned side); /* after what was sent */
+void stream_reset(struct world *w, unsigned conn);                /* in the middle of things */
 void stream_node_died(struct world *w, unsigned node);
 void stream_happen(struct world *w, struct occurrence *o);
 bool stream_is_open(const struct world *w, struct conn_ref r);
 /* Feeds bytes to an end's framer; `take` is called for each result. */
 void stream_feed(struct world *w, unsigned conn, unsigned side, const void *p, size_t n);
 
-/* ---- edge_node.c ------------------------------------------------------------------------------ */
+/* ---- edge_node.c ------------------------------------------------------------------------------
+ */
 
 void edge_boot(struct world *w, unsigned edge);
 void edge_kill(struct world *w, unsigned edge);
@@ -465,7 +486,8 @@ void edge_dump(struct world *w, unsigned edge);
 /* conf.c. `without`: a server that is left out of the pool, or NONE. */
 void conf_fill(struct world *w, unsigned edge, struct conf *c, bool health, int without);
 
-/* ---- endpoint.c ------------------------------------------------------------------------------- */
+/* ---- endpoint.c -------------------------------------------------------------------------------
+ */
 
 /* Sends on the connection if it is one and still open; else by UDP, or a connection to `dest`. */
 void endpoint_send(struct world *w, unsigned node, const struct addr *dest, bool tcp,
@@ -498,7 +520,8 @@ uint64_t endpoint_key(const struct sip_facts *f, enum sip_method as);
 void endpoint_hosts(const struct world *w, unsigned node, char *dst, size_t cap);
 bool endpoint_is_tcp(const struct world *w, unsigned node);
 
-/* ---- uas.c, uac.c, hostile.c ------------------------------------------------------------------ */
+/* ---- uas.c, uac.c, hostile.c ------------------------------------------------------------------
+ */
 
 struct sip_msg;
 void uas_request(struct world *w, unsigned node, const struct sip_msg *m, const struct sip_facts *f,
@@ -512,7 +535,8 @@ void uac_request(struct world *w, unsigned node, const struct sip_msg *m, const 
 void uac_step(struct world *w, unsigned call, enum call_step step);
 void hostile_act(struct world *w, unsigned node);
 
-/* ---- check.c ---------------------------------------------------------------------------------- */
+/* ---- check.c ----------------------------------------------------------------------------------
+ */
 
 void check_init(struct world *w);
 void check_done(struct world *w);

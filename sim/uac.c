@@ -20,7 +20,8 @@ static void later(struct world *w, const struct call *c, dur_ns after, enum call
     world_at(w, w->now + after, W_CALL, c->agent, (uint32_t)(c - w->call), step, 0, NULL);
 }
 
-/* ---- the first request ------------------------------------------------------------------------ */
+/* ---- the first request ------------------------------------------------------------------------
+ */
 
 static size_t put_body(struct world *w, const struct call *c, char *dst, size_t cap)
 {
@@ -67,9 +68,8 @@ static void start_call(struct world *w, unsigned call)
     c->dialog.invite_cseq = c->dialog.cseq;
     c->state = CALL_INVITING;
     w->sum.calls_tried++;
-    c->invite = client_start(w, c->agent, method,
-                             sip_body ? FOR_INVITE : FOR_OTHER, edge, a->tcp, start, rest,
-                             (int)call);
+    c->invite = client_start(w, c->agent, method, sip_body ? FOR_INVITE : FOR_OTHER, edge, a->tcp,
+                             start, rest, (int)call);
 }
 
 static void begin(struct world *w, unsigned call)
@@ -85,7 +85,8 @@ static void begin(struct world *w, unsigned call)
     later(w, c, c->patience, STEP_PATIENCE);
 }
 
-/* ---- answers ---------------------------------------------------------------------------------- */
+/* ---- answers ----------------------------------------------------------------------------------
+ */
 
 static void hang_up(struct world *w, unsigned call)
 {
@@ -193,7 +194,8 @@ void uac_timeout(struct world *w, unsigned client)
                    t->branch);
 }
 
-/* ---- time ------------------------------------------------------------------------------------- */
+/* ---- time -------------------------------------------------------------------------------------
+ */
 
 static void cancel(struct world *w, struct call *c)
 {
@@ -255,10 +257,11 @@ void uac_step(struct world *w, unsigned call, enum call_step step)
     }
 }
 
-/* ---- requests from the other side ------------------------------------------------------------- */
+/* ---- requests from the other side -------------------------------------------------------------
+ */
 
-void uac_request(struct world *w, unsigned node, const struct sip_msg *m,
-                 const struct sip_facts *f, const struct addr *source, struct conn_ref conn)
+void uac_request(struct world *w, unsigned node, const struct sip_msg *m, const struct sip_facts *f,
+                 const struct addr *source, struct conn_ref conn)
 {
     char buf[TEXT_MAX];
     struct text t = text_into(buf, sizeof buf);

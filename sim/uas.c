@@ -166,7 +166,8 @@ static void answer_finally(struct world *w, struct serving *s, uint16_t status)
     arm(w, s);
 }
 
-/* ---- requests --------------------------------------------------------------------------------- */
+/* ---- requests ---------------------------------------------------------------------------------
+ */
 
 static void draw_invite(struct world *w, struct serving *s)
 {
@@ -242,8 +243,7 @@ static void on_ack(struct world *w, unsigned node, const struct sip_facts *f)
         end_repeats(w, failed);
     for (uint32_t i = 0; i < w->servings; i++) {
         struct serving *s = &w->serving[i];
-        if (s->used && s->node == node && s->accepted && s->dialog_key == key &&
-            s->cseq == f->cseq)
+        if (s->used && s->node == node && s->accepted && s->dialog_key == key && s->cseq == f->cseq)
             end_repeats(w, s);
     }
 }
@@ -275,8 +275,8 @@ static void on_other(struct world *w, struct serving *s, const struct sip_facts 
     answer_finally(w, s, status);
 }
 
-void uas_request(struct world *w, unsigned node, const struct sip_msg *m,
-                 const struct sip_facts *f, const struct addr *source, struct conn_ref conn)
+void uas_request(struct world *w, unsigned node, const struct sip_msg *m, const struct sip_facts *f,
+                 const struct addr *source, struct conn_ref conn)
 {
     if (w->server[node - NODE_SERVER].silent)
         return;
@@ -308,7 +308,8 @@ void uas_request(struct world *w, unsigned node, const struct sip_msg *m,
         release(s);
 }
 
-/* ---- time ------------------------------------------------------------------------------------- */
+/* ---- time -------------------------------------------------------------------------------------
+ */
 
 static void hang_up(struct world *w, struct serving *s)
 {

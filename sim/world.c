@@ -11,8 +11,8 @@ void world_fail(struct world *w, const char *format, ...)
     if (w->failed)
         return;
     w->failed = true;
-    int n = snprintf(w->why, sizeof w->why, "at %llu.%06llu s: ", w->now / NS_S,
-                     w->now % NS_S / NS_US);
+    int n =
+        snprintf(w->why, sizeof w->why, "at %llu.%06llu s: ", w->now / NS_S, w->now % NS_S / NS_US);
     va_list args;
     va_start(args, format);
     vsnprintf(w->why + n, sizeof w->why - (size_t)n, format, args);
