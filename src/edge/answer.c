@@ -8,9 +8,8 @@ enum { ANSWER_BYTES_MAX = SIP_HEAD_BYTES_MAX + 1024, TAG_BYTES = 13 };
 /* The same request always gets the same To tag (RFC 3261 8.2.7), without anything being kept. */
 static struct slice stable_tag(const struct edge *e, const struct sip_msg *m, char tag[TAG_BYTES])
 {
-    struct slice parts[] = {sip_header_value(m, SIP_H_CALL_ID), sip_header_value(m, SIP_H_FROM),
-                            sip_header_value(m, SIP_H_CSEQ)};
-    uint64_t h = siphash_parts(&e->seed, parts, 3);
+    struct slice parts[] = {sip_header_value(m, SIP_H_CALL_ID), sip_header_value(m, SIP_H_FROM)};
+    uint64_t h = siphash_parts(&e->seed, parts, 2);
     char text[11];
     text_base64url_encode(&h, 8, text);
     tag[0] = 'w';
@@ -35,6 +34,14 @@ static void answer_message(struct edge *e, const struct sip_msg *m, unsigned ski
         return;
     scratch_keep(e, &t);
     emit_to(e, to, text_slice(&t));
+}
+
+/* Is this the ACK of a refusal that left no transaction behind? */
+bool acks_our_refusal(const struct edge *e)
+{
+    char tag[TAG_BYTES];
+    return e->facts.to_tag.n == TAG_BYTES && slice_starts_with(e->facts.to_tag, SLICE("w.")) &&
+           slice_equal(e->facts.to_tag, stable_tag(e, &e->msg, tag));
 }
 
 /* Answers e->msg without a transaction: a repeat of the request gets the same answer again. */
@@ -66,6 +73,7 @@ void relay_send_up(struct edge *e, struct relay *r, int status, struct slice byt
     if (status >= 200 && !r->answered) {
         r->answered = true;
         e->relays_open--;
+        relay_leave_flow(e, r);
         blocks_release(&e->blocks, &r->hops);
     }
     relay_arm(e, r);
@@ -79,6 +87,7 @@ void relay_ends_silently(struct edge *e, struct relay *r)
     if (!r->answered)
         e->relays_open--;
     r->answered = true;
+    relay_leave_flow(e, r);
     r->server.state = TXN_TERMINATED;
     r->server.retransmit_at = MONO_NONE;
     r->server.timeout_at = MONO_NONE;

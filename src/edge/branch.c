@@ -103,7 +103,8 @@ bool loops_here(const struct edge *e, const struct sip_msg *m, const struct sip_
     return false;
 }
 
-/* Has it been here at all? Then it is no merge of two ways, but one way that leads by here twice. */
+/* Has it been here at all? Then it is no merge of two ways, but one way that leads by here twice.
+ */
 bool passed_here(const struct edge *e, const struct sip_msg *m)
 {
     struct sip_values v = sip_values(m, SIP_H_VIA);

@@ -11,8 +11,7 @@ void try_cancel(struct edge *e, struct try *t)
         return;
     }
     struct relay *r = relay_of(e, t);
-    if (t->client.state != TXN_PROCEEDING || t->cancel_sent || r == NULL ||
-        !relay_index_kept(e, r))
+    if (t->client.state != TXN_PROCEEDING || t->cancel_sent || r == NULL || !relay_index_kept(e, r))
         return;
     t->want_cancel = false;
     t->cancel_sent = true;
@@ -49,7 +48,7 @@ void relay_cancel_tries(struct edge *e, struct relay *r, const struct try *excep
             try_cancel(e, t);
             if (r->answered)
                 try_outlive(e, t);
-            else
+            else if (!t->abandoned)
                 t->no_answer_at = MONO_NONE;
         }
     }

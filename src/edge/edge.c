@@ -190,8 +190,47 @@ struct relay *relay_of(const struct edge *e, const struct try *t)
     return slab_get(&e->relays, t->relay);
 }
 
+struct relay *relay_at(const struct edge *e, uint32_t slot)
+{
+    handle h = {slot, slot < e->relays.count ? e->relays.gen[slot] : 0};
+    struct relay *r = slab_get(&e->relays, h);
+    MUST(r != NULL);
+    return r;
+}
+
+/* An INVITE that came over a connection of ours is found again when that breaks. */
+void relay_join_flow(struct edge *e, struct relay *r)
+{
+    struct flow *w = flow_get(e->flows, r->from.flow);
+    if (w == NULL || r->method != SIP_M_INVITE)
+        return;
+    uint32_t slot = slab_handle(&e->relays, r).slot;
+    r->on_flow = true;
+    r->flow_prev = FLOW_END;
+    r->flow_next = w->askers;
+    if (w->askers != FLOW_END)
+        relay_at(e, w->askers)->flow_prev = slot;
+    w->askers = slot;
+}
+
+void relay_leave_flow(struct edge *e, struct relay *r)
+{
+    if (!r->on_flow)
+        return;
+    r->on_flow = false;
+    struct flow *w = flow_get(e->flows, r->from.flow);
+    MUST(w != NULL);
+    if (r->flow_prev != FLOW_END)
+        relay_at(e, r->flow_prev)->flow_next = r->flow_next;
+    else
+        w->askers = r->flow_next;
+    if (r->flow_next != FLOW_END)
+        relay_at(e, r->flow_next)->flow_prev = r->flow_prev;
+}
+
 void relay_free(struct edge *e, struct relay *r)
 {
+    relay_leave_flow(e, r);
     while (r->first_try != NO_TRY) {
         struct try *t = try_at(e, r->first_try);
         r->first_try = t->older;

@@ -36,7 +36,8 @@ struct relay {
     uint64_t loop_hash;
     uint64_t call_hash;
     struct pool_tried tried;
-    uint32_t first_try; /* slot of the newest try; the others follow by `older` */
+    uint32_t flow_next, flow_prev; /* other relays that the same connection waits for */
+    uint32_t first_try;            /* slot of the newest try; the others follow by `older` */
     uint32_t from_tag;
     uint16_t pool; /* NO_POOL: one hop, or those of `hops` */
     uint8_t method;
@@ -48,6 +49,8 @@ struct relay {
     bool ringing;   /* a provisional above 100 went upstream: never fail over */
     bool cancelled; /* by upstream */
     bool answered;  /* a final went upstream */
+    bool on_flow;
+    bool caller_gone; /* its connection broke: nobody is left to answer */
     bool resolving;
     bool in_dialog, by_token;
     bool inside_only;
@@ -145,6 +148,9 @@ struct try *try_new(struct edge *e, struct relay *r, enum try_kind kind, handle 
 void try_free(struct edge *e, struct try *t);
 void try_outlive(struct edge *e, struct try *t);
 void try_judge(struct edge *e, struct try *t, enum pool_outcome o, dur_ns retry_after);
+void relay_join_flow(struct edge *e, struct relay *r);
+void relay_leave_flow(struct edge *e, struct relay *r);
+struct relay *relay_at(const struct edge *e, uint32_t slot);
 void try_join_flow(struct edge *e, struct try *t, struct flow *w);
 void try_leave_flow(struct edge *e, struct try *t);
 struct try *newest_try(struct edge *e, const struct relay *r);
@@ -191,6 +197,7 @@ void answer_stateless(struct edge *e, const struct origin *to, const struct sip_
                       struct slice extra);
 void answer_edited(struct edge *e, const struct origin *to, const struct sip_fault *fault,
                    struct slice extra);
+bool acks_our_refusal(const struct edge *e);
 void relay_answer(struct edge *e, struct relay *r, int status, struct slice reason,
                   struct slice extra);
 void relay_ends_silently(struct edge *e, struct relay *r);
@@ -215,7 +222,8 @@ struct where {
     uint8_t name_transport; /* 255: not given */
     struct sip_fault refused;
     bool by_token;
-    bool inside_only; /* an outsider's dialog: may lead nowhere but inside */
+    bool inside_only; /* an outsider's dialog: may lead nowhere but inside, … */
+    uint32_t callee;  /* … or, if not 0, to the host with this hash */
 };
 void edge_on_request(struct edge *e, const struct origin *from, const struct event *ev,
                      unsigned hops);

@@ -80,6 +80,7 @@ static void push_record_routes(struct edge *e, struct relay *r, const struct try
                           .node = e->opts->node_id,
                           .worker = (uint16_t)r->from.flow.worker,
                           .from_tag = r->from_tag,
+                          .callee = token_host_hash(&t->hop.addr),
                           .caller = r->from.source,
                           .flow = r->from.flow};
     char buf[TOKEN_TEXT_MAX];

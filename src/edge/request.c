@@ -303,6 +303,7 @@ static struct relay *relay_new(struct edge *e, const struct origin *from, struct
         r->merge = merge;
     e->relays_open++;
     e->count.transactions++;
+    relay_join_flow(e, r);
     return r;
 }
 

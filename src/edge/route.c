@@ -120,7 +120,7 @@ static void to_address(struct edge *e, struct where *w, const struct addr *a, ui
         refuse(w, 403, SLICE("Address Not Allowed"));
         return;
     }
-    if (w->inside_only && !is_inside(e, a)) {
+    if (w->inside_only && !is_inside(e, a) && token_host_hash(a) != w->callee) {
         e->count.routes_refused++;
         refuse(w, 403, SLICE("Not Inside"));
         return;
@@ -188,6 +188,7 @@ static void to_dialog_peer(struct edge *e, const struct origin *from, struct whe
         return;
     }
     w->inside_only = from->side == SIDE_OUTSIDE && side == SIDE_INSIDE;
+    w->callee = to_callee ? t->callee : 0;
     struct addr a;
     if (!to_callee && addr_parse_host(target->host, 5060, &a) == 0 &&
         addr_same_host(&a, &t->caller))
@@ -223,6 +224,7 @@ static void to_next_route(struct edge *e, const struct origin *from, struct wher
     }
     w->by_token = s->has_token;
     w->inside_only = from->side == SIDE_OUTSIDE;
+    w->callee = s->has_token ? s->token.callee : 0;
     if (!sip_param(u.params, SLICE("lr"), NULL)) {
         /* A strict router comes next (RFC 3261 16.6.6). */
         s->appended = s->uri.p != NULL ? s->uri : sip_slice(&e->msg, e->msg.uri);
@@ -293,11 +295,14 @@ static void edit_routes(struct edge *e, const struct route_set *s, bool was_stri
 }
 
 /* The From tag tells which end of the dialog speaks; an end that is inside does not speak to us
- * from outside, whatever it has heard. */
-static bool speaks_from_outside(const struct edge *e, const struct token *t)
+ * from outside, whatever an outsider has heard. (With a single listener for both sides, a target is
+ * known by its address.) */
+static bool may_speak(const struct edge *e, const struct origin *from, const struct token *t)
 {
     bool is_caller = t->from_tag == token_tag_hash(e->facts.from_tag);
-    return (is_caller ? t->side_caller : t->side_callee) == SIDE_OUTSIDE;
+    uint8_t side = is_caller ? t->side_caller : t->side_callee;
+    return side == SIDE_OUTSIDE || is_inside(e, &from->source) ||
+           t->callee == token_host_hash(&from->source);
 }
 
 /* Believed or not? Returns false when the request is refused. */
@@ -306,7 +311,7 @@ static bool trust_routes(struct edge *e, const struct origin *from, struct where
 {
     if (from->side == SIDE_INSIDE)
         return true;
-    if (s->has_token && !speaks_from_outside(e, &s->token))
+    if (s->has_token && !may_speak(e, from, &s->token))
         s->bad_token = true;
     if (s->bad_token)
         e->count.tokens_bad++;

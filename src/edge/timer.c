@@ -57,9 +57,23 @@ static void relay_gives_up(struct edge *e, struct relay *r)
     relay_next(e, r, r->resolving ? SLICE("No Answer From DNS") : SLICE("No Answer"), 0);
 }
 
+/* The connection that the request came by is gone, and answers go nowhere else: as if cancelled,
+ * but with nobody to tell. */
+static void caller_left(struct edge *e, struct relay *r)
+{
+    r->caller_gone = false;
+    if (r->answered)
+        return;
+    log_end(e, r, 0, 'C', phase_of(e, r), SLICE("Caller Gone"));
+    relay_ends_silently(e, r);
+    relay_cancel_tries(e, r, NULL);
+}
+
 static void relay_due(struct edge *e, struct relay *r)
 {
     handle h = slab_handle(&e->relays, r);
+    if (r->caller_gone)
+        caller_left(e, r);
     if (!r->answered && (e->now >= r->give_up_at || e->now >= r->timer_c_at))
         relay_gives_up(e, r);
     r = slab_get(&e->relays, h);
@@ -291,6 +305,12 @@ static void flow_breaks(struct edge *e, struct flow *w)
         try_leave_flow(e, t);
         t->broken = true;
         wheel_arm(&e->wheel, &t->timer, e->now);
+    }
+    while (w->askers != FLOW_END) {
+        struct relay *r = relay_at(e, w->askers);
+        relay_leave_flow(e, r);
+        r->caller_gone = true;
+        wheel_arm(&e->wheel, &r->timer, e->now);
     }
     flow_forget(e->flows, w);
 }

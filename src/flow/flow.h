@@ -4,7 +4,7 @@
  * URIs. A token can be read by anybody and made by nobody else:
  *
  *      base64url( version | key id | kind | sides | node | worker | listener | transport |
- *                 from-tag hash | family, port, ip   (UDP: the caller's address)
+ *                 from-tag hash | callee hash | family, port, ip   (UDP: the caller's address)
  *                               | slot, generation   (stream: the caller's very connection)
  *                 | MAC )
  *      MAC = HMAC-SHA-256( key, everything before it, Call-ID ) cut to 96 bits
@@ -47,6 +47,7 @@ struct token {
     uint16_t node;       /* node id of the edge that made it */
     uint16_t worker;
     uint32_t from_tag;   /* low bits of a hash of the caller's tag: tells the direction */
+    uint32_t callee;     /* token_host_hash() of where it was sent: the dialog may reach it again */
     struct addr caller;  /* its source address */
     struct flow_id flow; /* its connection; gen 0 for UDP */
 };
@@ -64,6 +65,7 @@ MUST_USE int token_parse(const struct token_keys *keys, struct slice text, struc
 
 /* The same for every edge that shares nothing but the algorithm. */
 uint32_t token_tag_hash(struct slice tag);
+uint32_t token_host_hash(const struct addr *host); /* the port does not count */
 
 /* ---- flows ---------------------------------------------------------------------------------- */
 
@@ -76,10 +78,11 @@ struct flow {
     uint8_t side;
     bool connecting;
     bool closing;
-    handle target;  /* pool target that it leads to, if we opened it for one */
-    uint32_t next;  /* next of the same peer; FLOW_END ends */
-    uint32_t users; /* head of the edge's list of tries on it; FLOW_END ends */
-    uint32_t open;  /* how many those are */
+    handle target;   /* pool target that it leads to, if we opened it for one */
+    uint32_t next;   /* next of the same peer; FLOW_END ends */
+    uint32_t users;  /* head of the edge's list of tries on it; FLOW_END ends */
+    uint32_t askers; /* head of the edge's list of relays that wait on it for an answer */
+    uint32_t open;   /* how many those are */
     mono_ns opened;
     uint64_t messages_in, messages_out;
     mono_ns last_in;

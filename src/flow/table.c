@@ -70,6 +70,7 @@ static void flow_fill(struct flow *w, struct flow_id id, const struct addr *peer
     w->side = side;
     w->next = FLOW_END;
     w->users = FLOW_END;
+    w->askers = FLOW_END;
     w->opened = now;
     w->last_in = now;
 }

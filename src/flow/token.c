@@ -14,7 +14,7 @@
 enum {
     TOKEN_VERSION = 1,
     TOKEN_MAC_BYTES = 12,
-    TOKEN_HEAD_BYTES = 14,
+    TOKEN_HEAD_BYTES = 18,
     TOKEN_BYTES_MAX = TOKEN_HEAD_BYTES + 2 + 16 + 12 + TOKEN_MAC_BYTES,
     SHA_BLOCK = 64,
 };
@@ -107,6 +107,7 @@ static size_t token_pack(uint8_t *body, const struct token_key *k, const struct 
     *p++ = t->listener;
     *p++ = t->transport;
     p = put_be(p, t->from_tag, 4);
+    p = put_be(p, t->callee, 4);
     p = put_be(p, t->caller.port, 2);
     memcpy(p, t->caller.ip, v6 ? 16 : 4);
     p += v6 ? 16 : 4;
@@ -161,6 +162,7 @@ static void token_unpack(const uint8_t *body, struct token *t)
     t->listener = *p++;
     t->transport = *p++;
     t->from_tag = (uint32_t)get_be(&p, 4);
+    t->callee = (uint32_t)get_be(&p, 4);
     t->caller.port = (uint16_t)get_be(&p, 2);
     t->caller.family = bits & BIT_IPV6 ? 6 : 4;
     memcpy(t->caller.ip, p, bits & BIT_IPV6 ? 16 : 4);
@@ -201,10 +203,20 @@ int token_parse(const struct token_keys *keys, struct slice text, struct slice c
     return result;
 }
 
-uint32_t token_tag_hash(struct slice tag)
+static uint32_t public_hash(const void *p, size_t n)
 {
     /* Public and unkeyed on purpose: it only tells the two ends of a dialog apart, it is covered by
      * the MAC, and every edge of a fleet must compute the same. */
     static const struct hash_seed seed = {0x77656972746f6b65ULL, 0x6e66726f6d746167ULL};
-    return (uint32_t)siphash(&seed, tag.p, tag.n);
+    return (uint32_t)siphash(&seed, p, n);
+}
+
+uint32_t token_tag_hash(struct slice tag)
+{
+    return public_hash(tag.p, tag.n);
+}
+
+uint32_t token_host_hash(const struct addr *host)
+{
+    return public_hash(host->ip, sizeof host->ip);
 }
