@@ -25,7 +25,7 @@ static void later(struct world *w, const struct call *c, dur_ns after, enum call
 
 static size_t put_body(struct world *w, const struct call *c, char *dst, size_t cap)
 {
-    unsigned rnd = RND_AGENT + (c->agent - NODE_AGENT);
+    unsigned rnd = RND_AGENT + (unsigned)(c->agent - NODE_AGENT);
     uint64_t manner = draw(w, rnd, 100);
     size_t want = manner < 85 ? 120 + manner : manner < 97 ? 900 + manner * 20 : 9000 + manner * 90;
     size_t n = (size_t)snprintf(dst, cap,

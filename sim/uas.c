@@ -174,7 +174,7 @@ static void draw_invite(struct world *w, struct serving *s)
     /* The first three are the server's own trouble; the others are answers. */
     static const uint16_t failures[] = {503, 503, 408, 500, 480};
     static const uint16_t refusals[] = {486, 404, 603, 302};
-    unsigned rnd = RND_SERVER + (s->node - NODE_SERVER);
+    unsigned rnd = RND_SERVER + (unsigned)(s->node - NODE_SERVER);
     const struct server *srv = &w->server[s->node - NODE_SERVER];
     uint64_t manner = draw(w, rnd, 1000);
     bool ring = draw_chance(w, rnd, 900), fails = draw_chance(w, rnd, srv->fails_permille);
@@ -333,7 +333,7 @@ void uas_timer(struct world *w, unsigned serving, uint64_t gen)
     } else if (w->now >= s->final_at) {
         answer_finally(w, s, s->final);
         if (s->accepted) {
-            unsigned rnd = RND_SERVER + (s->node - NODE_SERVER);
+            unsigned rnd = RND_SERVER + (unsigned)(s->node - NODE_SERVER);
             dur_ns talk = draw_between(w, rnd, 2 * NS_S, 12 * NS_S);
             s->hang_up_at = w->now + (s->hangs_up ? talk : 120 * NS_S);
             arm(w, s);
