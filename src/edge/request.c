@@ -163,6 +163,8 @@ static void on_ack(struct edge *e, const struct origin *from)
     unsigned todo = TXN_DO_PASS;
     if (r != NULL)
         todo = txn_recv_request(&r->server, true, &e->opts->timers, e->now);
+    if (r == NULL && acks_our_refusal(e))
+        return;
     if (todo & TXN_DO_PASS) {
         if (from->side == SIDE_OUTSIDE && !sip_has(&e->msg, SIP_H_ROUTE))
             on_ack_without_route(e, from);
