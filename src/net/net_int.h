@@ -268,8 +268,12 @@ struct worker {
     const struct config *config; /* that the engine has adopted */
     mono_ns now;
     uint64_t wall;
-    dur_ns gather; /* 0 = never */
-    bool hot, hot_streams;
+    dur_ns gather;         /* 0 = never */
+    uint32_t gather_x4;    /* messages per gather ×4 from which on it pays */
+    bool hot, hot_streams; /* it gathers; mostly on connections */
+    bool busy;             /* messages come all the time */
+    int timer_fd;
+    mono_ns armed_at;
     bool again; /* a batch was full: do not sleep */
     bool draining, stop;
     mono_ns window_start;
@@ -291,7 +295,7 @@ struct worker {
 enum { HANDS_BYTES = 1024 * 1024 };
 
 /* What epoll says of an event: kind, the conn's low generation bits, slot or listener. */
-enum { EP_WAKE = 1, EP_UDP, EP_LISTEN, EP_CONN };
+enum { EP_WAKE = 1, EP_TIMER, EP_UDP, EP_LISTEN, EP_CONN };
 static inline uint64_t ep_tag(unsigned kind, uint64_t gen, uint32_t slot)
 {
     return (uint64_t)kind << 56 | (gen & 0xffffff) << 32 | slot;

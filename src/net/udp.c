@@ -57,7 +57,7 @@ void udp_done(struct worker *w)
 
 static int watch(struct worker *w, uint8_t listener)
 {
-    struct epoll_event ev = {.events = EPOLLIN, .data.u64 = ep_tag(EP_UDP, 0, listener)};
+    struct epoll_event ev = {.events = EPOLLIN | EPOLLET, .data.u64 = ep_tag(EP_UDP, 0, listener)};
     return epoll_ctl(w->epfd, EPOLL_CTL_ADD, w->udp.sock[listener].fd, &ev);
 }
 
@@ -210,6 +210,7 @@ static void read_error_queue(struct worker *w, uint8_t listener)
         worker_execute(w); /* `bytes` goes out of scope */
     }
     s->failing = true; /* more next turn */
+    w->again = true;
 }
 
 /* Reads what fits behind slot `at`; returns the slots taken. */
@@ -219,22 +220,24 @@ static unsigned receive(struct worker *w, uint8_t listener, unsigned at)
     struct udp_socket *s = &u->sock[listener];
     unsigned room = UDP_BATCH - at;
     int n = -1;
-    /* An error that waits is reported once and then gone: the second try reads. */
-    for (unsigned attempt = 0; n < 0 && attempt < 2; attempt++) {
+    /* An error that waits is reported once and then gone: the next try reads. */
+    for (unsigned attempt = 0; n < 0 && attempt < 4; attempt++) {
         w->count.udp_reads++;
         n = recvmmsg(s->fd, u->in + at, room, MSG_DONTWAIT, NULL);
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        if (n < 0 && errno == EAGAIN) {
+            s->ready = false;
             return 0;
+        }
         if (n < 0)
             s->failing = true;
     }
     if (n <= 0)
         return 0;
+    s->ready = (unsigned)n == room; /* a batch that is not full has emptied the socket */
     w->count.udp_in += (uint64_t)n;
     w->window_messages += (uint32_t)n;
     s->recent += (uint32_t)n;
-    if ((unsigned)n == room)
-        w->again = true;
+    w->again |= s->ready;
     for (unsigned i = at; i < at + (unsigned)n; i++) {
         step_datagram(w, listener, i);
         u->in[i].msg_hdr.msg_namelen = sizeof u->in_name[i];
@@ -250,13 +253,8 @@ void udp_receive(struct worker *w)
         struct udp_socket *s = &u->sock[i];
         if (s->fd < 0 || !(s->hot || s->ready || s->failing))
             continue;
-        if (s->failing || s->ready) {
-            /* EPOLLERR stays up until the queue is read; asking costs one call per wake-up of a
-             * quiet socket and none of a hot one. */
-            s->ready = false;
-            if (s->failing)
-                read_error_queue(w, (uint8_t)i);
-        }
+        if (s->failing)
+            read_error_queue(w, (uint8_t)i);
         if (used == UDP_BATCH) { /* all slots hold bytes that actions may point into */
             worker_execute(w);
             used = 0;
