@@ -151,7 +151,7 @@ bench-build:
 	@$(MAKE) --no-print-directory BUILD=release CC=gcc all bench-tools
 
 .PHONY: bench-tools
-bench-tools: $O/bench/relay $O/bench/malloc_count.so $O/bench/parse_bench
+bench-tools: $(addprefix $O/bench/,relay delay parse_bench malloc_count.so)
 $O/bench/%: $O/obj/bench/%.o $(room_lib)
 	$(call say,LINK)
 	$(Q)mkdir -p $(@D)

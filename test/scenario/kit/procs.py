@@ -252,7 +252,7 @@ class Kamailio(Proc):
     """Kamailio with a small stateful configuration that records routes and sends every initial
     request to `next_hop` (an address)."""
 
-    def __init__(self, folder, ip, port, next_hop, tcp_next=False):
+    def __init__(self, folder, ip, port, next_hop, tcp_next=False, memory=32):
         with open(os.path.join(ROOT, "test/scenario/kamailio.cfg"), encoding="utf-8") as f:
             text = f.read()
         path = os.path.join(folder, "kamailio.cfg")
@@ -260,7 +260,7 @@ class Kamailio(Proc):
         with open(path, "w", encoding="utf-8") as f:
             f.write(text.replace("@LISTEN@", f"{ip}:{port}").replace("@NEXT@", to))
         super().__init__(folder, f"kamailio-{port}", [
-            "kamailio", "-f", path, "-DD", "-E", "-m", "32", "-M", "8", "-Y", folder,
+            "kamailio", "-f", path, "-DD", "-E", "-m", str(memory), "-M", "8", "-Y", folder,
             "-n", "2", "-N", "1"])
         until(lambda: not self.alive() or listening(ip, port), "kamailio", 15)
         check(self.alive(), f"kamailio ended at start:\n{self.output()[-2000:]}")
