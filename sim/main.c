@@ -2,6 +2,7 @@
  *
  * sim --seed N [--trace]        one history; run twice, for it must be the same twice
  * sim --seeds FROM:COUNT        many; stops at the first that breaks an invariant
+ *     --first FROM --seeds COUNT    the same
  *     --keep-going              does not stop
  *     --counters                at the end: what the edges counted, to see what was exercised
  *
@@ -89,7 +90,7 @@ static bool read_range(const char *text, uint64_t *ret_from, uint64_t *ret_count
 
 int main(int argc, char **argv)
 {
-    uint64_t from = 1, count = 0, failed = 0, done = 0, hash = 0;
+    uint64_t first = 0, from = 1, count = 0, failed = 0, done = 0, hash = 0;
     bool trace = false, keep_going = false, one = false, counters = false;
     struct sums sums = {0};
     for (int i = 1; i < argc; i++) {
@@ -99,6 +100,8 @@ int main(int argc, char **argv)
             count = 1;
             i++;
         } else if (strcmp(argv[i], "--seeds") == 0 && read_range(more, &from, &count)) {
+            i++;
+        } else if (strcmp(argv[i], "--first") == 0 && read_number(slice_cstr(more), &first)) {
             i++;
         } else if (strcmp(argv[i], "--trace") == 0) {
             trace = true;
@@ -112,6 +115,7 @@ int main(int argc, char **argv)
     }
     if (count == 0)
         return usage();
+    from = first != 0 ? first : from;
     for (uint64_t seed = from; seed < from + count; seed++) {
         bool twice = one || seed % TWICE_EVERY == 0;
         done++;

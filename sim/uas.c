@@ -187,6 +187,11 @@ static void draw_invite(struct world *w, struct serving *s)
         s->final = failures[which % (w->plan.clean ? 3 : 5)];
         s->retry_after = which % 3 == 0 ? (uint32_t)(1 + which % 4) : 0;
         s->final_at = w->now + ring_after;
+        /* Some fail after they rang: nobody else may ring then. */
+        if (which % 2 == 0 && !w->plan.clean) {
+            s->ring_at = w->now + ring_after;
+            s->final_at = s->ring_at + final_after;
+        }
         return;
     }
     if (w->phase < PHASE_HEALED && manner < 80)
