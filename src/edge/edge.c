@@ -238,8 +238,8 @@ void relay_free(struct edge *e, struct relay *r)
     }
     uint32_t slot = slab_handle(&e->relays, r).slot;
     (void)map_remove(&e->by_key, r->key.a, slot);
-    if (r->merge.a != 0 || r->merge.b != 0)
-        (void)map_remove(&e->by_merge, r->merge.a, slot);
+    if (r->merge != 0)
+        (void)map_remove(&e->by_merge, r->merge, slot);
     wheel_disarm(&e->wheel, &r->timer);
     blocks_release(&e->blocks, &r->request);
     blocks_release(&e->blocks, &r->response);

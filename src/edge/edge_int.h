@@ -18,13 +18,13 @@ struct origin {
     uint8_t side;
 };
 
-/* One request on its way. About 400 bytes; what it keeps of messages lies in blocks and goes as
- * soon as nobody can ask for it any more. */
+/* One request on its way. What it keeps of messages lies in blocks and goes as soon as nobody can
+ * ask for it any more; then relay, try and a small block come to 1 KiB. */
 struct relay {
     struct wheel_node timer;
     struct txn server;
     struct txn_key key;
-    struct txn_key merge; /* both zero: takes no part */
+    uint64_t merge; /* half of a key is enough here; 0: takes no part */
     struct origin from;
     block_ref request;  /* as it left last (or as it will leave); gone after the final */
     block_ref response; /* last response sent upstream, while it can be asked for again */
@@ -45,20 +45,20 @@ struct relay {
     uint8_t own_vias, own_routes; /* lines of ours on top of `request` */
     uint8_t side_out;
     uint8_t hop_count, hop_next; /* in `hops` */
-    bool record_route;
-    bool ringing;   /* a provisional above 100 went upstream: never fail over */
-    bool cancelled; /* by upstream */
-    bool answered;  /* a final went upstream */
-    bool on_flow;
-    bool caller_gone; /* its connection broke: nobody is left to answer */
-    bool resolving;
-    bool in_dialog, by_token;
-    bool inside_only;
+    uint8_t resent_in, resent_out;
+    uint8_t transport_out;
+    bool record_route : 1;
+    bool ringing : 1;   /* a provisional above 100 went upstream: never fail over */
+    bool cancelled : 1; /* by upstream */
+    bool answered : 1;  /* a final went upstream */
+    bool on_flow : 1;
+    bool caller_gone : 1; /* its connection broke: nobody is left to answer */
+    bool resolving : 1;
+    bool in_dialog : 1, by_token : 1;
+    bool inside_only : 1;
     uint16_t target_status;
     uint32_t first_us;
     uint32_t queue_us;
-    uint8_t resent_in, resent_out;
-    uint8_t transport_out;
     struct addr dest; /* of the newest try, for the log */
 };
 

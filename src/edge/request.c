@@ -10,7 +10,7 @@ static struct relay *find_by(const struct edge *e, const struct map *map, struct
     while ((slot = map_find(map, key.a, &cursor)) != MAP_END) {
         handle h = {slot, e->relays.gen[slot]};
         struct relay *r = slab_get(&e->relays, h);
-        if (r != NULL && txn_key_equal(merge ? r->merge : r->key, key))
+        if (r != NULL && (merge ? r->merge == key.a : txn_key_equal(r->key, key)))
             return r;
     }
     return NULL;
@@ -290,7 +290,7 @@ static void relay_fill(struct edge *e, struct relay *r, const struct origin *fro
 
 /* Enters a new relay into the tables; NULL when one of them is full. */
 static struct relay *relay_new(struct edge *e, const struct origin *from, struct txn_key key,
-                               struct txn_key merge, uint64_t loop_hash, const struct where *w)
+                               uint64_t merge, uint64_t loop_hash, const struct where *w)
 {
     handle h;
     struct relay *r = slab_take(&e->relays, &h);
@@ -301,7 +301,7 @@ static struct relay *relay_new(struct edge *e, const struct origin *from, struct
         return NULL;
     }
     relay_fill(e, r, from, key, loop_hash, w);
-    if ((merge.a != 0 || merge.b != 0) && map_add(&e->by_merge, merge.a, h.slot) == 0)
+    if (merge != 0 && map_add(&e->by_merge, merge, h.slot) == 0)
         r->merge = merge;
     e->relays_open++;
     e->count.transactions++;
@@ -339,18 +339,19 @@ static void new_request(struct edge *e, const struct origin *from, struct txn_ke
                        fault.status == 503 ? SLICE("Retry-After: 5\r\n") : SLICE_NONE, 'P');
         return;
     }
-    struct txn_key merge = {0, 0};
+    uint64_t merge = 0;
     if (e->facts.to_tag.n == 0) {
-        merge = txn_merge_key(&e->seed, &e->msg, &e->facts, (enum sip_method)e->facts.method);
-        bool known = find_by(e, &e->by_merge, merge, true) != NULL;
+        struct txn_key way =
+            txn_merge_key(&e->seed, &e->msg, &e->facts, (enum sip_method)e->facts.method);
+        bool known = find_by(e, &e->by_merge, way, true) != NULL;
         if (known && !passed_here(e, &e->msg)) {
             e->count.merged++;
             fault = (struct sip_fault){.status = 482, .reason = SLICE("Merged Request")};
             refuse_request(e, from, &fault, SLICE_NONE, 'P');
             return;
         }
-        if (known)
-            merge = (struct txn_key){0, 0}; /* a spiral */
+        if (!known) /* else a spiral */
+            merge = way.a;
     }
     struct where w;
     route_request(e, from, &w);

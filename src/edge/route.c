@@ -14,6 +14,7 @@ struct route_set {
     unsigned popped; /* leading values that were ours */
     bool stripped;   /* what is left is not believed */
     bool has_token, bad_token;
+    bool outsider; /* the sender is held to what outsiders may do */
     struct token token;
     struct slice token_text;
     struct slice uri;      /* Request-URI to send; p NULL = as it came */
@@ -176,8 +177,8 @@ static void to_caller_flow(struct edge *e, struct where *w, const struct token *
 }
 
 /* Within a dialog of ours: the From tag tells which end speaks, so the other one is meant. */
-static void to_dialog_peer(struct edge *e, const struct origin *from, struct where *w,
-                           struct route_set *s, const struct sip_uri *target)
+static void to_dialog_peer(struct edge *e, struct where *w, struct route_set *s,
+                           const struct sip_uri *target)
 {
     const struct token *t = &s->token;
     w->by_token = true;
@@ -187,7 +188,7 @@ static void to_dialog_peer(struct edge *e, const struct origin *from, struct whe
         to_caller_flow(e, w, t);
         return;
     }
-    w->inside_only = from->side == SIDE_OUTSIDE && side == SIDE_INSIDE;
+    w->inside_only = s->outsider && side == SIDE_INSIDE;
     w->callee = to_callee ? t->callee : 0;
     struct addr a;
     if (!to_callee && addr_parse_host(target->host, 5060, &a) == 0 &&
@@ -213,8 +214,7 @@ static bool by_rule(const struct edge *e, const struct origin *from, struct wher
     return false;
 }
 
-static void to_next_route(struct edge *e, const struct origin *from, struct where *w,
-                          struct route_set *s)
+static void to_next_route(struct edge *e, struct where *w, struct route_set *s)
 {
     struct slice text;
     struct sip_uri u;
@@ -223,7 +223,7 @@ static void to_next_route(struct edge *e, const struct origin *from, struct wher
         return;
     }
     w->by_token = s->has_token;
-    w->inside_only = from->side == SIDE_OUTSIDE;
+    w->inside_only = s->outsider;
     w->callee = s->has_token ? s->token.callee : 0;
     if (!sip_param(u.params, SLICE("lr"), NULL)) {
         /* A strict router comes next (RFC 3261 16.6.6). */
@@ -242,11 +242,11 @@ static void decide(struct edge *e, const struct origin *from, struct where *w, s
         return;
     }
     if (s->popped < s->count && !s->stripped) {
-        to_next_route(e, from, w, s);
+        to_next_route(e, w, s);
         return;
     }
     if (s->has_token) {
-        to_dialog_peer(e, from, w, s, &target);
+        to_dialog_peer(e, w, s, &target);
         return;
     }
     bool follow_uri = from->side == SIDE_INSIDE && e->facts.to_tag.n > 0;
@@ -294,14 +294,18 @@ static void edit_routes(struct edge *e, const struct route_set *s, bool was_stri
     sip_push_header(&e->edits, text_slice(&t));
 }
 
+static uint8_t speaker_side(const struct edge *e, const struct token *t)
+{
+    bool is_caller = t->from_tag == token_tag_hash(e->facts.from_tag);
+    return is_caller ? t->side_caller : t->side_callee;
+}
+
 /* The From tag tells which end of the dialog speaks; an end that is inside does not speak to us
  * from outside, whatever an outsider has heard. (With a single listener for both sides, a target is
  * known by its address.) */
 static bool may_speak(const struct edge *e, const struct origin *from, const struct token *t)
 {
-    bool is_caller = t->from_tag == token_tag_hash(e->facts.from_tag);
-    uint8_t side = is_caller ? t->side_caller : t->side_callee;
-    return side == SIDE_OUTSIDE || is_inside(e, &from->source) ||
+    return speaker_side(e, t) == SIDE_OUTSIDE || is_inside(e, &from->source) ||
            t->callee == token_host_hash(&from->source);
 }
 
@@ -313,6 +317,7 @@ static bool trust_routes(struct edge *e, const struct origin *from, struct where
         return true;
     if (s->has_token && !may_speak(e, from, &s->token))
         s->bad_token = true;
+    s->outsider = !s->has_token || speaker_side(e, &s->token) == SIDE_OUTSIDE;
     if (s->bad_token)
         e->count.tokens_bad++;
     if (!s->bad_token && (s->popped == s->count || s->has_token))
