@@ -115,6 +115,7 @@ void relay_answer(struct edge *e, struct relay *r, int status, struct slice reas
     }
     scratch_keep(e, &t);
     relay_send_up(e, r, status, text_slice(&t));
+    relay_settle(e, r);
 }
 
 /* 100 from the request at hand: a repeat of the request brings what the 100 is made of. */

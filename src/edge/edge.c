@@ -250,6 +250,20 @@ void relay_free(struct edge *e, struct relay *r)
     slab_release(&e->relays, r);
 }
 
+/* The kept request goes when no try can need it any more: to be ACKed, cancelled or sent again. */
+void relay_settle(struct edge *e, struct relay *r)
+{
+    if (!r->answered)
+        return;
+    for (uint32_t slot = r->first_try; slot != NO_TRY;) {
+        const struct try *t = try_at(e, slot);
+        if (t->kind == TRY_REQUEST && !txn_is_final(&t->client))
+            return;
+        slot = t->older;
+    }
+    blocks_release(&e->blocks, &r->request);
+}
+
 /* ---- tries -------------------------------------------------------------------------------------
  */
 
@@ -307,6 +321,7 @@ static void try_unlink(struct edge *e, struct try *t)
         at = &try_at(e, *at)->older;
     if (*at == slot)
         *at = t->older;
+    relay_settle(e, r);
     relay_arm(e, r);
 }
 

@@ -143,6 +143,7 @@ uint32_t since_us(mono_ns later, mono_ns earlier);
 bool relay_is_over(const struct relay *r);
 void relay_arm(struct edge *e, struct relay *r);
 void relay_free(struct edge *e, struct relay *r);
+void relay_settle(struct edge *e, struct relay *r);
 void try_arm(struct edge *e, struct try *t);
 struct try *try_new(struct edge *e, struct relay *r, enum try_kind kind, handle *ret_handle);
 void try_free(struct edge *e, struct try *t);

@@ -41,20 +41,6 @@ static struct slice without_via(struct edge *e)
     return n < 0 ? SLICE_NONE : slice_of(p, (size_t)n);
 }
 
-/* The kept request goes when no try can need it any more: to be ACKed, cancelled or sent again. */
-static void settle(struct edge *e, struct relay *r)
-{
-    if (!r->answered)
-        return;
-    for (uint32_t slot = r->first_try; slot != NO_TRY;) {
-        const struct try *t = try_at(e, slot);
-        if (t->kind == TRY_REQUEST && !txn_is_final(&t->client))
-            return;
-        slot = t->older;
-    }
-    blocks_release(&e->blocks, &r->request);
-}
-
 static void pass_provisional(struct edge *e, struct relay *r, struct try *t)
 {
     int status = e->msg.status;
@@ -243,7 +229,7 @@ void edge_on_response(struct edge *e, const struct event *ev, unsigned hops)
         }
         r = slab_get(&e->relays, of);
         if (r != NULL)
-            settle(e, r);
+            relay_settle(e, r);
     }
     if (t == NULL)
         return;
