@@ -429,6 +429,27 @@ static void lingering_is_small(void **state)
     drained(w);
 }
 
+/* The kept request goes with the answer, also when the answer is ours. */
+static void an_answer_of_our_own_keeps_no_request(void **state)
+{
+    (void)state;
+    struct world *w = world_plan();
+    w->opts.edge.log_transactions = false;
+    world_start(w);
+    world_command(w, CMD_TARGET, "border * maint");
+    world_send(w, "alice", "MESSAGE", "1", NULL);
+    EXPECT(w, "0 udp0 alice 500 MESSAGE");
+    assert_int_equal(engine_load(w->engine).blocks, 1);
+    world_command(w, CMD_TARGET, "border * ready");
+    world_invite(w, "alice", "2");
+    world_unreachable(w, "a");
+    world_unreachable(w, "b");
+    world_unreachable(w, "c");
+    world_run(w, 10);
+    assert_int_equal(engine_load(w->engine).blocks, 2);
+    drained(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -451,6 +472,7 @@ int main(void)
         cmocka_unit_test(rport_is_obeyed_for_everybody),
         cmocka_unit_test(nothing_is_sent_to_forged_sources),
         cmocka_unit_test(lingering_is_small),
+        cmocka_unit_test(an_answer_of_our_own_keeps_no_request),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
