@@ -207,6 +207,8 @@ class Sipp(Proc):
         if limit is not None:
             command += ["-l", str(limit)]
         command += list(options)
+        if scenario.startswith("uas"):
+            command.append("-aa")  # answers OPTIONS, as health probes want it
         if dest:
             host, at = dest
             command.append(f"[{host}]:{at}" if ":" in host else f"{host}:{at}")
