@@ -54,9 +54,11 @@ struct slice via_line(struct edge *e, const struct try *t)
     return text_slice(&out);
 }
 
-static void put_record_route(struct edge *e, struct text *t, uint8_t listener, uint8_t transport,
-                             struct slice token)
+/* The transport is that of the listener: a stream of ours may have left by a host where we take no
+ * streams (see egress_for()), and what is recorded must lead to us. */
+static void put_record_route(struct edge *e, struct text *t, uint8_t listener, struct slice token)
 {
+    uint8_t transport = e->opts->listener[listener].transport;
     TEXT_LIT(t, "Record-Route: <sip:");
     text_put(t, token);
     text_put_char(t, '@');
@@ -68,8 +70,8 @@ static void put_record_route(struct edge *e, struct text *t, uint8_t listener, u
     TEXT_LIT(t, ";lr>\r\n");
 }
 
-/* One line when both ends of the dialog meet the same listener, two when side or transport change
- * (RFC 5658): the one that faces the next hop on top. */
+/* One line when both ends of the dialog meet the same listener, else two (RFC 5658): the one that
+ * faces the next hop on top. */
 static void push_record_routes(struct edge *e, struct relay *r, const struct try *t)
 {
     struct token token = {.kind = TOKEN_ROUTE,
@@ -89,10 +91,10 @@ static void push_record_routes(struct edge *e, struct relay *r, const struct try
 
     struct text lines = scratch_text(e, 1024);
     e->edits_routes = 1;
-    put_record_route(e, &lines, t->hop.listener, t->hop.transport, text_slice(&text));
+    put_record_route(e, &lines, t->hop.listener, text_slice(&text));
     uint8_t in = r->from.listener;
-    if (in != LISTENER_NONE && (in != t->hop.listener || r->from.transport != t->hop.transport)) {
-        put_record_route(e, &lines, in, r->from.transport, text_slice(&text));
+    if (in != LISTENER_NONE && in != t->hop.listener) {
+        put_record_route(e, &lines, in, text_slice(&text));
         e->edits_routes = 2;
     }
     scratch_keep(e, &lines);
