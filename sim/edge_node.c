@@ -173,10 +173,23 @@ static void do_reply(struct world *w, unsigned edge, unsigned worker, const stru
              w->node[NODE_EDGE + edge].life, a->id + 256, k);
 }
 
-static void execute(struct world *w, unsigned edge, unsigned worker)
+/* A driver may step several events before it executes what they want done: now and then a step
+ * finds as little room as it was promised at least. Returns the first action that is its own. */
+static uint32_t begin_actions(struct world *w, unsigned edge)
+{
+    actions_reset(&actions);
+    if (draw_chance(w, RND_EDGE + edge, 100)) {
+        actions.count = STEP_ACTIONS_MAX - STEP_ACTIONS_ROOM;
+        actions.iov_count = STEP_IOV_MAX - STEP_IOV_ROOM;
+        actions.scratch.used = actions.scratch.cap - STEP_SCRATCH_ROOM;
+    }
+    return actions.count;
+}
+
+static void execute(struct world *w, unsigned edge, unsigned worker, uint32_t from)
 {
     static char flat[SIP_MESSAGE_BYTES_MAX + 65536];
-    for (uint32_t i = 0; i < actions.count && !w->failed; i++) {
+    for (uint32_t i = from; i < actions.count && !w->failed; i++) {
         const struct action *a = &actions.a[i];
         size_t n = flatten(a, flat, sizeof flat);
         unsigned side;
@@ -243,13 +256,13 @@ static void step(struct world *w, unsigned edge, unsigned worker, struct event *
     k->last_now = now;
     w->sum.steps++;
     ev->wall_ns = w->now + 1700000000ULL * NS_S;
-    actions_reset(&actions);
+    uint32_t from = begin_actions(w, edge);
     w->event = ev;
     w->event_source = source_of(ev);
     check_edge_in(w, edge, ev);
     int r = engine_step(k->engine, ev, now, &actions);
-    trace_mix(w, (uint64_t)ev->kind << 32 | actions.count);
-    execute(w, edge, worker);
+    trace_mix(w, (uint64_t)ev->kind << 32 | (actions.count - from));
+    execute(w, edge, worker, from);
     if (r != 0)
         world_fail(w, "step: event %u was refused", ev->kind);
     uint64_t ms = now / NS_MS;
