@@ -444,3 +444,11 @@ def _(t):
     until(lambda: count() <= before + 4, f"descriptors go back to {before}", 10, 0.1)
     equal(weir.counters()["flows_now"] <= 4, True, "flows")
     check(sip.fresh(), "")
+
+
+for _edge in ("edge-a", "edge-b"):
+    @case(f"the demo's files are fine: {_edge}", build="release")
+    def _(t, edge=_edge):
+        done = weir_command(t, "check", "-c", os.path.join(procs.ROOT, f"demo/{edge}.yaml"),
+                            env={"DEMO": t.folder})
+        equal(done.returncode, 0, f"check: {done.stderr}")

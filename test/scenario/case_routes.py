@@ -12,6 +12,7 @@ def own_token(t, server, end=None):
     call = t.call(end)
     call.invite().final()
     check(call.routes, "there is a Record-Route")
+    server.wait(lambda m: m.method == "ACK" and m.call_id == call.call_id, what="ACK")
     return call
 
 
