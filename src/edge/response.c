@@ -87,6 +87,10 @@ static void pass_success(struct edge *e, struct relay *r, struct try *t)
     if (r->first_us == UINT32_MAX)
         r->first_us = since_us(e->now, r->arrived);
     if (!r->answered) {
+        /* Perhaps not the newest: the log and an ACK without a route follow who answered. */
+        r->dest = t->hop.addr;
+        r->transport_out = t->hop.transport;
+        r->side_out = t->hop.side;
         log_end(e, r, e->msg.status, '-', 'D', SLICE_NONE);
         relay_send_up(e, r, e->msg.status, bytes);
     } else if (r->method == SIP_M_INVITE) {
