@@ -450,6 +450,179 @@ static void an_answer_of_our_own_keeps_no_request(void **state)
     drained(w);
 }
 
+/* ---- clients that ignore Record-Route -------------------------------------------------------- */
+
+static void ack_without_route_follows_its_invite(void **state)
+{
+    (void)state;
+    struct world *w = world_new();
+    world_invite(w, "alice", "1");
+    char *late = world_response(w, "a", "INVITE", 200, "a", NULL);
+    world_run(w, 2000); /* b is asked, but a answers */
+    world_udp(w, 2, "a", late);
+    free(late);
+    world_forget(w);
+    char *ack = world_request("ACK", "sip:service@example.com", "alice", "1", NULL);
+    memcpy(strstr(ack, "z9hG4bK-1"), "z9hG4bK-2", 9);
+    world_udp(w, 0, "alice", ack);
+    free(ack);
+    EXPECT(w, "2000 udp2 a ACK");
+    assert_string_equal(world_header(world_last(w, "a"), "Max-Forwards", 0), "69");
+    world_ack(w, "alice", "1"); /* under the INVITE's branch, as before RFC 3261 */
+    EXPECT(w, "2000 udp2 a ACK");
+    /* Not for anybody else, and not for ever. */
+    char *text = world_request("ACK", "sip:service@example.com", "mallory", "2", NULL);
+    world_udp(w, 0, "mallory", text);
+    free(text);
+    EXPECT_NOTHING(w);
+    world_run(w, 33000);
+    world_forget(w);
+    world_ack(w, "alice", "1");
+    EXPECT_NOTHING(w);
+    drained(w);
+}
+
+/* ---- callers that leave ---------------------------------------------------------------------- */
+
+static void caller_leaves_while_it_rings(void **state)
+{
+    (void)state;
+    struct world *w = world_new();
+    struct flow_id f = world_accept(w, 1, "alice");
+    for (unsigned i = 0; i < 3; i++) {
+        char branch[8];
+        snprintf(branch, sizeof branch, "%u", i);
+        char *text = world_request("INVITE", "sip:service@example.com", "alice", branch, NULL);
+        world_tcp(w, f, text);
+        free(text);
+    }
+    world_answer(w, "a", NULL, 180, NULL);
+    world_answer(w, "b", NULL, 486, NULL); /* one of the three is over already */
+    world_forget(w);
+    world_close(w, f, 104);
+    EXPECT(w, "0 udp2 a CANCEL");
+    world_answer(w, "a", "INVITE", 487, NULL);
+    EXPECT(w, "1 udp2 a ACK");
+    world_answer(w, "c", "INVITE", 180, NULL);
+    EXPECT(w, "1 udp2 c CANCEL");
+    assert_int_equal(engine_load(w->engine).relays_open, 0);
+    drained(w);
+}
+
+/* What was asked for goes on, as a BYE must; the answer finds nobody. */
+static void caller_leaves_another_request(void **state)
+{
+    (void)state;
+    struct world *w = world_new();
+    struct flow_id f = world_accept(w, 1, "alice");
+    char *text = world_request("MESSAGE", "sip:service@example.com", "alice", "1", NULL);
+    world_tcp(w, f, text);
+    free(text);
+    world_close(w, f, 0);
+    world_forget(w);
+    world_run(w, 2000);
+    EXPECT(w, "500 udp2 a MESSAGE", "1500 udp2 a MESSAGE", "2000 udp2 b MESSAGE");
+    world_answer(w, "b", NULL, 200, NULL);
+    EXPECT_NOTHING(w);
+    assert_int_equal(engine_counters(w->engine)->sends_failed, 1);
+    drained(w);
+}
+
+/* ---- streams --------------------------------------------------------------------------------- */
+
+static void whole_call_over_tcp(void **state)
+{
+    (void)state;
+    struct world *w = world_plan();
+    for (unsigned i = 0; i < 3; i++)
+        w->target[i].transport = TP_TCP;
+    world_start(w);
+    struct flow_id f = world_accept(w, 1, "alice");
+    char *text = world_request("INVITE", "sip:service@example.com", "alice", "1", NULL);
+    world_tcp(w, f, text);
+    free(text);
+    world_answer(w, "a", NULL, 180, NULL);
+    text = world_response(w, "a", "INVITE", 200, "a", NULL);
+    memcpy(strstr(text, "Contact: <sip:a@10.1.0.1:5070>"), "Contact:<sip:10.1.0.1:5070;tp>", 30);
+    char *tp = strstr(text, ";tp>");
+    char *with = NULL;
+    if (asprintf(&with, "%.*s;transport=tcp>%s", (int)(tp - text), text, tp + 4) < 0)
+        fail_msg("no memory");
+    world_reply(w, "a", with);
+    free(text);
+    free(with);
+    EXPECT(w, "0 tcp alice 100 INVITE", "0 connect a", "0 tcp a INVITE", "0 tcp alice 180 INVITE",
+           "0 tcp alice 200 INVITE");
+    const char *m = world_last_request(w, "a", "INVITE");
+    assert_true(world_has(world_header(m, "Record-Route", 0), "@10.0.0.1:5060;transport=tcp;lr>"));
+    assert_true(world_has(world_header(m, "Record-Route", 1), "@192.0.2.1:5060;transport=tcp;lr>"));
+    text = world_in_dialog(w, "alice", "a", true, "ACK", "2");
+    world_tcp(w, f, text);
+    free(text);
+    EXPECT(w, "0 tcp a ACK"); /* on the connection that is there */
+    text = world_in_dialog(w, "alice", "a", true, "BYE", "3");
+    world_tcp(w, f, text);
+    free(text);
+    EXPECT(w, "0 tcp a BYE");
+    world_answer(w, "a", NULL, 200, NULL);
+    EXPECT(w, "0 tcp alice 200 BYE");
+    drained(w);
+}
+
+/* We may connect from where we take no streams: what we record must still lead to us. */
+static void tcp_target_without_a_tcp_listener(void **state)
+{
+    (void)state;
+    struct world *w = world_plan();
+    for (unsigned i = 0; i < 3; i++)
+        w->target[i].transport = TP_TCP;
+    w->opts.edge.listener[1].used = false;
+    w->opts.edge.listener[3].used = false;
+    world_start(w);
+    world_invite(w, "alice", "1");
+    EXPECT(w, "0 udp0 alice 100 INVITE", "0 connect a", "0 tcp a INVITE");
+    const char *m = world_last(w, "a");
+    assert_true(world_has(world_header(m, "Via", 0), "SIP/2.0/TCP 10.0.0.1:5060"));
+    assert_true(world_has(world_header(m, "Record-Route", 0), "@10.0.0.1:5060;lr>"));
+    drained(w);
+}
+
+/* A request that comes on a connection that we opened: inside, as its target is. */
+static void request_on_a_connection_of_ours(void **state)
+{
+    (void)state;
+    struct world *w = world_plan();
+    for (unsigned i = 0; i < 3; i++)
+        w->target[i].transport = TP_TCP;
+    world_start(w);
+    world_invite(w, "alice", "1");
+    world_answer(w, "a", NULL, 200, NULL);
+    world_forget(w);
+    char *text = world_request("INVITE", "sip:bob@198.51.100.2", "a", "9", NULL);
+    world_tcp(w, world_flow_to(w, "a"), text);
+    free(text);
+    EXPECT(w, "0 tcp a 100 INVITE", "0 udp0 bob INVITE");
+    world_answer(w, "bob", NULL, 200, NULL);
+    EXPECT(w, "0 tcp a 200 INVITE");
+    drained(w);
+}
+
+/* Without health checks there is nothing to judge a silent target by: its 100 is an answer. */
+static void a_100_counts_without_health_checks(void **state)
+{
+    (void)state;
+    struct world *w = world_new();
+    world_invite(w, "alice", "1");
+    world_answer(w, "a", NULL, 100, NULL);
+    world_forget(w);
+    world_run(w, 7000);
+    for (unsigned i = 0; i < w->line_count; i++)
+        fail_msg("%s", w->line[i]);
+    world_answer(w, "a", "INVITE", 200, NULL);
+    EXPECT(w, "7000 udp0 alice 200 INVITE");
+    drained(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -471,6 +644,13 @@ int main(void)
         cmocka_unit_test(over_ipv6),
         cmocka_unit_test(rport_is_obeyed_for_everybody),
         cmocka_unit_test(nothing_is_sent_to_forged_sources),
+        cmocka_unit_test(ack_without_route_follows_its_invite),
+        cmocka_unit_test(caller_leaves_while_it_rings),
+        cmocka_unit_test(caller_leaves_another_request),
+        cmocka_unit_test(whole_call_over_tcp),
+        cmocka_unit_test(tcp_target_without_a_tcp_listener),
+        cmocka_unit_test(request_on_a_connection_of_ours),
+        cmocka_unit_test(a_100_counts_without_health_checks),
         cmocka_unit_test(lingering_is_small),
         cmocka_unit_test(an_answer_of_our_own_keeps_no_request),
     };

@@ -336,25 +336,52 @@ static void what_is_shown_is_json(void **state)
     (void)world_accept(w, 1, "alice");
     for (unsigned i = 0; i < 3; i++) {
         char text[8192], ugly[400];
-        memset(ugly, '"', sizeof ugly);
-        for (size_t k = 0; k < sizeof ugly; k += 2)
-            ugly[k] = '\\';
+        for (size_t k = 0; k < sizeof ugly - 1; k++)
+            ugly[k] = k % 2 == 0 ? '\\' : '"'; /* a word may be this: RFC 3261 25.1 */
         ugly[sizeof ugly - 1] = '\0';
         snprintf(text, sizeof text,
-                 "X-\"ODD sip:%%00;x=%.*s@example.com SIP/2.0\n"
+                 "X-ODD sip:%%00;x=%.*s@example.com SIP/2.0\n"
                  "Via: SIP/2.0/UDP 198.51.100.1;branch=z9hG4bK-%u\n"
-                 "From: <sip:\xc3\xa9@x>;tag=1\nTo: <sip:x@y>\nCall-ID: %s%u\n"
-                 "CSeq: 1 X-\"ODD\n\n",
+                 "From: <sip:a@x>;tag=1\nTo: <sip:x@y>\nCall-ID: %s%u\n"
+                 "CSeq: 1 X-ODD\n\n",
                  200, "a", i, ugly, i);
         world_udp(w, 0, "alice", text);
     }
+    assert_int_equal(engine_counters(w->engine)->transactions, 3);
     world_invite(w, "alice", "9");
     world_answer(w, "a", "INVITE", 180, NULL);
     assert_int_equal(rows_of(w, CMD_SHOW_POOLS), 3);
-    assert_true(rows_of(w, CMD_SHOW_TRANSACTIONS) >= 1);
+    assert_int_equal(rows_of(w, CMD_SHOW_TRANSACTIONS), 4);
     assert_int_equal(rows_of(w, CMD_SHOW_FLOWS), 1);
     assert_int_equal(rows_of(w, CMD_SHOW_COUNTERS), 1);
     drained(w);
+}
+
+static void pages_of_pools(void **state)
+{
+    (void)state;
+    enum { MANY = 200 };
+    static struct pool_target_opts targets[MANY];
+    static char uris[MANY][40];
+    struct world *w = world_plan();
+    for (unsigned i = 0; i < MANY; i++) {
+        snprintf(uris[i], sizeof uris[i], "udp://10.1.2.%u:5070", i);
+        targets[i] = w->target[0];
+        targets[i].uri = slice_cstr(uris[i]);
+        targets[i].addr.ip[2] = 2;
+        targets[i].addr.ip[3] = (uint8_t)i;
+    }
+    static struct pool_opts pools[2];
+    pools[0] = pools[1] = w->pool;
+    pools[0].targets = targets;
+    pools[0].target_count = MANY;
+    pools[1].name = SLICE("other");
+    w->opts.edge.pools = pools;
+    w->opts.edge.pool_count = 2;
+    w->opts.limits.targets = 256;
+    world_start(w);
+    assert_int_equal(rows_of(w, CMD_SHOW_POOLS), MANY + 3);
+    world_free(w);
 }
 
 /* More rows than a page holds: every one is shown, once. */
@@ -525,7 +552,18 @@ static void ping_and_framing_faults(void **state)
     ev.bytes = SLICE("GET / HTTP/1.1\r\n");
     world_step(w, &ev);
     EXPECT(w, "0 close alice");
-    assert_int_equal(engine_counters(w->engine)->frames_bad, 2);
+    ev.error = SIP_E_TOO_LONG;
+    ev.bytes = SLICE("INVITE sip:x@y SIP/2.0\r\nVia: SIP/2.0/TCP h;branch=z9hG4bKx\r\n"
+                     "From: <sip:a@b>;tag=1\r\nTo: <sip:x@y>\r\nCall-ID: c\r\nCSeq: 1 INVITE\r\n"
+                     "Content-Length: 0\r\n\r\n");
+    world_step(w, &ev);
+    EXPECT(w, "0 tcp alice 513 INVITE", "0 close alice");
+    assert_int_equal(engine_counters(w->engine)->frames_bad, 3);
+    /* A message whose end is unknown is the last one of its stream. */
+    world_tcp(w, f,
+              "OPTIONS sip:x@y SIP/2.0\nVia: SIP/2.0/TCP h;branch=z9hG4bKx\nFrom: <sip:a@b>;tag=1\n"
+              "To: <sip:x@y>\nCall-ID: c\nCSeq: 1 OPTIONS\nContent-Length: 9999\n\n");
+    EXPECT(w, "0 tcp alice 400 OPTIONS", "0 close alice");
     drained(w);
 }
 
@@ -610,6 +648,7 @@ int main(void)
         cmocka_unit_test(reload_that_moves_the_pool),
         cmocka_unit_test(reload_that_does_not_fit),
         cmocka_unit_test(what_is_shown_is_json),
+        cmocka_unit_test(pages_of_pools),
         cmocka_unit_test(pages_of_transactions),
         cmocka_unit_test(targets_by_command),
         cmocka_unit_test(draining),
