@@ -19,6 +19,8 @@ static const char help[] =
     "Signals: HUP reads FILE again and opens the log anew. TERM refuses new dialogs, waits for\n"
     "open transactions (drain: in FILE) and stops; a second TERM stops at once.\n"
     "\n"
+    "Environment: WEIR_NAMESERVERS=ADDRESS[:PORT],... instead of those of /etc/resolv.conf.\n"
+    "\n"
     "Exit status: 0 stopped as told, 1 could not start, 64 wrong usage, 78 FILE is wrong.\n"
     "\n"
     "Example:\n"

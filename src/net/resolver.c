@@ -9,11 +9,13 @@
  *
  * Those who ask for what is being looked up already wait with the first. NAPTR and SRV come as raw
  * packets (the library's own structures lack the time to live); addresses come from
- * ares_getaddrinfo(), which knows /etc/hosts and "localhost" too. */
+ * ares_getaddrinfo(), which knows /etc/hosts and "localhost" too. Servers are those of
+ * /etc/resolv.conf, or of $WEIR_NAMESERVERS ("10.0.0.2,[2001:db8::2]:5353"). */
 #include <ares.h>
 #include <errno.h>
 #include <netdb.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "net/dns.h"
@@ -30,6 +32,7 @@ enum {
     TTL_MAX_S = 3600,
     TTL_NEGATIVE_MAX_S = 60,
     QUERY_CLASS_IN = 1,
+    SOCKETS_MAX = 15, /* one less than ares_getsock() knows: its last bit is int's sign */
     TTL_FAILED_S = 2, /* a server that fails is asked again soon */
 };
 
@@ -435,11 +438,11 @@ static int wait_ms(struct resolver *r)
 
 static void wait_and_process(struct resolver *r)
 {
-    ares_socket_t socks[ARES_GETSOCK_MAXNUM];
-    struct pollfd fds[ARES_GETSOCK_MAXNUM + 1] = {{.fd = r->inbox.wake_fd, .events = POLLIN}};
-    int bits = ares_getsock(r->channel, socks, ARES_GETSOCK_MAXNUM);
+    ares_socket_t socks[SOCKETS_MAX];
+    struct pollfd fds[SOCKETS_MAX + 1] = {{.fd = r->inbox.wake_fd, .events = POLLIN}};
+    int bits = ares_getsock(r->channel, socks, SOCKETS_MAX);
     nfds_t count = 1;
-    for (int i = 0; i < ARES_GETSOCK_MAXNUM; i++) {
+    for (int i = 0; i < SOCKETS_MAX; i++) {
         short events = 0;
         if (ARES_GETSOCK_READABLE(bits, i))
             events |= POLLIN;
@@ -489,6 +492,9 @@ struct resolver *resolver_start(struct net *net, FILE *errors)
     r->cache.seed = (struct hash_seed){rng_u64(&rng), rng_u64(&rng)};
     prng_seed(&r->prng, rng_u64(&rng));
     int status = ares_init_options(&r->channel, &options, ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES);
+    const char *servers = getenv("WEIR_NAMESERVERS");
+    if (status == ARES_SUCCESS && servers != NULL && servers[0] != '\0')
+        status = ares_set_servers_ports_csv(r->channel, servers);
     if (status != ARES_SUCCESS) {
         fprintf(errors, "weir: resolver: cannot start: %s\n", ares_strerror(status));
         return NULL;
