@@ -109,6 +109,7 @@ struct world *world_plan(void)
     struct world *w = calloc(1, sizeof *w);
     assert_non_null(w);
     w->seed = 1;
+    w->workers = 2;
     w->now = 1000 * NS_S;
     w->next_gen = 1;
     w->fault.countdown = UINT64_MAX;
@@ -170,7 +171,7 @@ void world_start(struct world *w)
     assert_non_null(w->out);
     w->out->scratch = arena_over(w->scratch.p, STEP_SCRATCH_BYTES);
     struct engine_birth birth = {.worker = w->worker,
-                                 .workers = 2,
+                                 .workers = w->workers,
                                  .process_generation = 0x01020304,
                                  .shared_seed = {7, 8},
                                  .rng = {seeded_fill, w},
@@ -262,7 +263,11 @@ static void check_message(const struct world *w, const char *p, size_t n)
                      (int)n, p);
         if (!is_ours(f.via.host) || !f.via.is_rfc3261)
             fail_msg("sent a request without our Via:\n%.*s", (int)n, p);
-    } else if (sip_header_value(&m, SIP_H_VIA).n > 0 && sip_check_response(&m, &f, &fault) == 0) {
+    } else {
+        /* To a request that lacks something the answer lacks it too, but never its Via. */
+        if (sip_check_response(&m, &f, &fault) != 0 && (m.status != 400 || f.via_value.len == 0))
+            fail_msg("sent a bad response (%.*s):\n%.*s", (int)fault.reason.n, fault.reason.p,
+                     (int)n, p);
         if (is_ours(f.via.host) && f.via.branch.n == 43 && !w->is_its_own_peer)
             fail_msg("sent a response with our Via:\n%.*s", (int)n, p);
     }

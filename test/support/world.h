@@ -60,7 +60,7 @@ struct world {
     mono_ns now, began;
     uint64_t seed;
     uint64_t next_gen;
-    uint32_t worker;
+    uint32_t worker, workers;
     bool show_log, show_notices;
     bool is_its_own_peer; /* requests with Vias of ours come from others, too */
     bool connects_fail;   /* each ACT_CONNECT is answered by EV_CONNECT_FAILED */

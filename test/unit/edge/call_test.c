@@ -327,6 +327,7 @@ static void over_tcp_on_both_sides(void **state)
     EXPECT(w, "10 tcp alice 100 INVITE", "10 connect b", "10 tcp b INVITE");
     world_answer(w, "b", NULL, 486, NULL);
     EXPECT(w, "10 tcp b ACK", "10 tcp alice 486 INVITE");
+    assert_int_equal(engine_load(w->engine).blocks, 0); /* nothing can be asked for again */
     world_run(w, 20000);
     EXPECT_NOTHING(w);
     drained(w);

@@ -65,6 +65,28 @@ static void cancel_on_the_wrong_worker(void **state)
     drained(w[1]);
 }
 
+/* Each worker looks once; then there is no such transaction. */
+static void cancel_goes_round_once(void **state)
+{
+    (void)state;
+    struct world *w[3];
+    for (unsigned i = 0; i < 3; i++) {
+        w[i] = world_plan();
+        w[i]->worker = i;
+        w[i]->workers = 3;
+        world_start(w[i]);
+    }
+    world_cancel(w[1], "alice", "1");
+    EXPECT(w[1], "0 hand 2 CANCEL");
+    world_hand(w[1], w[2]);
+    EXPECT(w[2], "0 hand 0 CANCEL");
+    world_hand(w[2], w[0]);
+    EXPECT(w[0], "0 udp0 alice 481 CANCEL");
+    assert_int_equal(engine_counters(w[0]->engine)->cancels_unmatched, 1);
+    for (unsigned i = 0; i < 3; i++)
+        drained(w[i]);
+}
+
 /* A dialog's request lands on one worker, the caller's connection belongs to another. */
 static void bytes_for_a_connection_of_another_worker(void **state)
 {
@@ -637,6 +659,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(response_on_the_wrong_worker),
         cmocka_unit_test(cancel_on_the_wrong_worker),
+        cmocka_unit_test(cancel_goes_round_once),
         cmocka_unit_test(bytes_for_a_connection_of_another_worker),
         cmocka_unit_test(bytes_for_a_connection_that_is_gone_there),
         cmocka_unit_test(unreachable_on_the_wrong_worker),
