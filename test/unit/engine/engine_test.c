@@ -263,6 +263,21 @@ static void reload_that_moves_the_pool(void **state)
     drained(w);
 }
 
+/* Who was tried before a reload is not tried again after it. */
+static void reload_forgets_no_try(void **state)
+{
+    (void)state;
+    struct world *w = world_new();
+    world_invite(w, "alice", "1");
+    world_adopt(w, 0);
+    world_command(w, CMD_TARGET, "border udp://10.1.0.2:5070 maint");
+    world_command(w, CMD_TARGET, "border udp://10.1.0.3:5070 maint");
+    world_forget(w);
+    world_answer(w, "a", "INVITE", 503, NULL);
+    EXPECT(w, "0 udp2 a ACK", "0 udp0 alice 500 INVITE");
+    drained(w);
+}
+
 static void reload_that_does_not_fit(void **state)
 {
     (void)state;
@@ -669,6 +684,7 @@ int main(void)
         cmocka_unit_test(reload_in_the_middle_of_a_call),
         cmocka_unit_test(reload_that_takes_the_pool),
         cmocka_unit_test(reload_that_moves_the_pool),
+        cmocka_unit_test(reload_forgets_no_try),
         cmocka_unit_test(reload_that_does_not_fit),
         cmocka_unit_test(what_is_shown_is_json),
         cmocka_unit_test(pages_of_pools),
