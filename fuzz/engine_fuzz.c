@@ -309,7 +309,8 @@ static void put_first_of(struct text *t, struct slice s, const char *name)
 {
     static struct sip_msg m;
     struct sip_fault fault;
-    (void)sip_index(&m, s.p, s.n, true, &fault);
+    if (sip_index(&m, s.p, s.n, true, &fault) != 0)
+        return;
     struct slice v = sip_header_value(&m, sip_header_id_of(slice_cstr(name)));
     if (v.n > 0) {
         text_put(t, slice_cstr(name));

@@ -376,21 +376,23 @@ static void on_handover(struct world *w, const struct action *a)
     free(p);
 }
 
+const struct log_record *world_record(const struct world *w)
+{
+    return (const struct log_record *)(const void *)w->record;
+}
+
 static void on_log(struct world *w, const struct action *a)
 {
-    assert_true(a->text.n >= sizeof w->record);
-    memcpy(&w->record, a->text.p, sizeof w->record);
-    w->end[0] = w->record.end_who;
-    w->end[1] = w->record.end_phase;
+    assert_true(a->text.n >= sizeof(struct log_record) && a->text.n <= sizeof w->record);
+    memcpy(w->record, a->text.p, a->text.n);
+    const struct log_record *rec = world_record(w);
+    w->end[0] = rec->end_who;
+    w->end[1] = rec->end_phase;
     w->records++;
     /* Whatever it says can be written. */
     static char line[LOG_LINE_BYTES_MAX];
     struct text t = text_into(line, sizeof line);
     struct log_names names = {SLICE("edge-1"), SLICE_NONE, SLICE_NONE};
-    _Alignas(8) char copy[LOG_RECORD_BYTES_MAX];
-    assert_true(a->text.n <= sizeof copy);
-    memcpy(copy, a->text.p, a->text.n);
-    const struct log_record *rec = (const struct log_record *)(const void *)copy;
     assert_int_equal(log_write_json(&t, rec, &names), 0);
     if (w->show_log) {
         struct slice method = rec->method != 0 ? sip_method_name((enum sip_method)rec->method)

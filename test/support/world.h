@@ -83,8 +83,8 @@ struct world {
     } flow[512];
     unsigned flow_count;
     uint64_t resolve_id;
-    char end[4];              /* of the last log record, "-D" */
-    struct log_record record; /* the last one, without its text */
+    char end[4];                                   /* of the last log record, "-D" */
+    _Alignas(8) char record[LOG_RECORD_BYTES_MAX]; /* the last one: see world_record() */
     uint64_t records;
     char *page; /* what the last command answered */
     size_t page_n;
@@ -126,6 +126,8 @@ void world_adopt(struct world *w, int expected);
 void world_command(struct world *w, uint8_t command, const char *argument);
 /* Gives what this one handed over to another. */
 void world_hand(struct world *from, struct world *to);
+/* The last log record. */
+const struct log_record *world_record(const struct world *w);
 /* Any event, as it is. */
 int world_step(struct world *w, const struct event *ev);
 

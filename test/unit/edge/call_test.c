@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Whole calls through one edge, as event logs: set-up, dialogs by token, ACK, retransmissions. */
+ * Whole calls through one edge, as event logs: set-up, dialogs by token, ACK, retransmissions.
+ * covers: ack.c, answer.c, edge.c, emit.c, request.c, response.c */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

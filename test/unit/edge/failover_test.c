@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What moves a request to another target, what does not, and what is said when none is left. */
+ * What moves a request to another target, what does not, and what is said when none is left.
+ * covers: forward.c, timer.c */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Where a request goes, who may say so, and what keeps it from going in circles. */
+ * Where a request goes, who may say so, and what keeps it from going in circles.
+ * covers: address.c, branch.c */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -511,7 +512,7 @@ static void large_requests_fall_back_to_udp(void **state)
     assert_int_equal(engine_counters(w->engine)->failovers, 0);
     world_answer(w, "a", NULL, 200, NULL);
     EXPECT(w, "1 udp0 alice 200 INVITE");
-    assert_int_equal(w->record.tries, 1);
+    assert_int_equal(world_record(w)->tries, 1);
     /* While TCP backs off, a datagram at once. */
     send_large(w, "2");
     EXPECT(w, "1 udp0 alice 100 INVITE", "1 udp2 a INVITE");

@@ -645,7 +645,7 @@ static void sides(void **state)
     char *text = world_request("INVITE", "sip:bob@198.51.100.2", "proxy", "1", NULL);
     world_udp(w, 0, "proxy", text);
     EXPECT(w, "0 udp0 proxy 100 INVITE", "0 udp0 bob INVITE");
-    assert_int_equal(w->record.side_in, 0); /* no record yet */
+    assert_int_equal(world_record(w)->side_in, 0); /* no record yet */
     free(text);
     drained(w);
 }
