@@ -337,17 +337,24 @@ void edge_on_send(struct edge *e, struct flow_id flow, struct slice bytes)
     emit_flow(e, flow, bytes);
 }
 
+/* The first branch of ours in the beginning of a message. */
+static int branch_within(struct slice s, struct branch *ret_branch)
+{
+    while (s.n > 0) {
+        s = slice_drop(s, slice_find(s, ';') + 1);
+        if (slice_starts_with(s, SLICE("branch=")) &&
+            branch_parse(slice_take(slice_drop(s, 7), BRANCH_TEXT_BYTES), ret_branch) == 0)
+            return 0;
+    }
+    return -1;
+}
+
 /* The network says that nobody listens there. The echoed datagram begins with our request, and so
  * our Via with the branch: the very try is known. */
 void edge_on_unreachable(struct edge *e, const struct event *ev)
 {
-    static const char mark[] = ";branch=z9hG4bK";
-    struct slice s = slice_take(ev->bytes, 1024);
-    const char *hit = s.n > 0 ? memmem(s.p, s.n, mark, sizeof mark - 1) : NULL;
     struct branch b;
-    if (hit == NULL ||
-        branch_parse(slice_take(slice_drop(s, (size_t)(hit - s.p) + 8), BRANCH_TEXT_BYTES), &b) !=
-            0 ||
+    if (branch_within(slice_take(ev->bytes, 1024), &b) != 0 ||
         b.process_generation != e->process_generation)
         return;
     if (b.worker != e->worker) {
