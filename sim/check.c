@@ -142,7 +142,7 @@ static uint64_t hash_of_place(const struct addr *a, struct flow_id flow)
     return siphash_parts(&seed, parts, 2);
 }
 
-static uint64_t hash_of_text(struct slice s)
+uint64_t check_hash(struct slice s)
 {
     static const struct hash_seed seed = {3, 4};
     return siphash(&seed, s.p, s.n);
@@ -291,14 +291,14 @@ static void see_ringing(struct world *w, unsigned edge)
     struct seen *s = look_up(
         w, key_of(w, SAW_RINGING, edge, glance_out.branch, glance_out.f.call_id, glance_out.f.cseq),
         &is_new);
-    s->hash[0] = hash_of_text(glance_in.branch);
+    s->hash[0] = check_hash(glance_in.branch);
     s->last = edge_now(w, edge);
 }
 
 static void see_cancel(struct world *w, unsigned edge)
 {
     bool is_new;
-    uint64_t branch = hash_of_text(glance_out.branch);
+    uint64_t branch = check_hash(glance_out.branch);
     (void)look_up(w, key_of(w, SAW_CANCELLED, edge, SLICE_NONE, SLICE_NONE, branch), &is_new);
 }
 
@@ -428,6 +428,38 @@ void check_edge_out(struct world *w, unsigned edge, const struct addr *dest, boo
     see_ringing(w, edge);
 }
 
+/* RFC 3261 16.7 step 3: all Vias but the asker's own are gone. */
+void check_response_in(struct world *w, unsigned node, const struct sip_msg *m)
+{
+    unsigned vias = 0;
+    struct sip_values v = sip_values(m, SIP_H_VIA);
+    while (sip_next_value(&v))
+        vias++;
+    if (vias != 1)
+        world_fail(w, "response: %s gets one with %u Vias", w->node[node].name, vias);
+}
+
+/* An INVITE arrives as it left, but for the lines that edges must write. */
+static void check_unchanged(struct world *w, const struct sip_msg *m, const struct sip_facts *f)
+{
+    uint64_t call;
+    struct slice rest = slice_drop(f->call_id, 1);
+    if (!slice_starts_with(f->call_id, SLICE("c")) ||
+        text_parse_u64(slice_take(rest, slice_find(rest, '-')), CALLS_MAX - 1, &call) != 0)
+        return;
+    if (w->call[call].body_hash != check_hash(sip_slice(m, m->body)))
+        world_fail(w, "forward: the body of %.*s arrives changed", SLICE_ARG(f->call_id));
+    unsigned odd = 0;
+    for (unsigned i = 0; i < m->header_count; i++) {
+        const struct sip_header *h = &m->h[i];
+        odd += slice_equal(slice_of(m->p + h->line, h->name_len), SLICE(ODD_HEADER_NAME)) &&
+               slice_equal(sip_slice(m, h->value), SLICE(ODD_HEADER_VALUE));
+    }
+    if (odd != 1)
+        world_fail(w, "forward: a header of %.*s that no edge knows arrives changed",
+                   SLICE_ARG(f->call_id));
+}
+
 void check_server_in(struct world *w, unsigned node, const struct sip_msg *m,
                      const struct sip_facts *f)
 {
@@ -437,6 +469,8 @@ void check_server_in(struct world *w, unsigned node, const struct sip_msg *m,
     if (sip_has(m, SIP_H_ROUTE) && slice_starts_with(f->call_id, SLICE("evil")))
         world_fail(w, "route trust: a stranger's Route was passed on (%.*s)",
                    SLICE_ARG(f->call_id));
+    if (m->method == SIP_M_INVITE && f->to_tag.n == 0)
+        check_unchanged(w, m, f);
 }
 
 void check_log(struct world *w, unsigned edge, struct slice record)
@@ -483,6 +517,9 @@ static void check_call(struct world *w, const struct call *c)
     const char *id = c->dialog.call_id;
     if (c->state != CALL_OVER)
         world_fail(w, "liveness: call %s never ended", id);
+    if (c->is_long && c->bye_status != 0 && c->bye_status != 200 && c->bye_status != 481)
+        world_fail(w, "liveness: the BYE of %s, sent when all was well, ended with %u", id,
+                   c->bye_status);
     if (!c->must_succeed)
         return;
     bool fine = w->plan.topology == TOPO_FACING

@@ -242,6 +242,7 @@ static void on_response(struct world *w, unsigned node, const struct sip_msg *m,
     struct client *c = client_of(w, node, f);
     if (c == NULL || (c->forget_at != MONO_NONE && c->status == 0))
         return;
+    check_response_in(w, node, m);
     uint16_t status = m->status;
     if (status < 200) {
         c->provisional = true;
@@ -258,6 +259,9 @@ static void on_response(struct world *w, unsigned node, const struct sip_msg *m,
     }
     if (status >= 300 && c->method == SIP_M_INVITE)
         ack_failure(w, c, f);
+    if (status >= 300 && c->purpose == FOR_SURE)
+        world_fail(w, "liveness: %s in a dialog that began when all was well ended with %u",
+                   c->branch, status);
     if (!node_is_server(node))
         uac_response(w, (unsigned)(c - w->client), m, f);
 }

@@ -133,7 +133,8 @@ static void draw_shape(struct world *w)
 static void draw_times(struct world *w)
 {
     struct plan *p = &w->plan;
-    p->call_count = (uint16_t)draw_between(w, RND_PLAN, 8, 40);
+    p->storm = draw_chance(w, RND_PLAN, 100);
+    p->call_count = (uint16_t)draw_between(w, RND_PLAN, p->storm ? 60 : 8, p->storm ? 84 : 40);
     p->final_count = (uint16_t)(p->tiny ? 3 : draw_between(w, RND_PLAN, 3, 8));
     p->heal_at = draw_between(w, RND_PLAN, 20 * NS_S, 60 * NS_S);
     /* Ejections, Retry-After, slow starts, lingering transactions and dead connections are over. */
@@ -167,6 +168,11 @@ static void draw_call(struct world *w, unsigned call, mono_ns at, bool must_succ
         .patience = w->plan.pool.within + w->plan.timer_c + 40 * NS_S,
         .invite = NONE,
     };
+    c->is_long = !must_succeed && draw_chance(w, rnd, 80);
+    if (c->is_long) {
+        c->hangs_up = true;
+        c->talk = w->plan.final_from - at + draw(w, rnd, 20 * NS_S);
+    }
     bool gives_up = draw_chance(w, rnd, 150);
     dur_ns after = draw_between(w, rnd, 10 * NS_MS, 5 * NS_S);
     c->cancel_after = gives_up && !must_succeed ? after : 0;
@@ -181,7 +187,8 @@ static void draw_calls(struct world *w)
 {
     struct plan *p = &w->plan;
     for (unsigned i = 0; i < p->call_count; i++)
-        draw_call(w, w->call_count++, NS_S + draw(w, RND_PLAN, p->heal_at - NS_S), false);
+        draw_call(w, w->call_count++,
+                  NS_S + draw(w, RND_PLAN, p->storm ? 2 * NS_S : p->heal_at - NS_S), false);
     for (unsigned i = 0; i < p->final_count; i++)
         draw_call(w, w->call_count++, p->final_from + i * 6 * NS_S + draw(w, RND_PLAN, 5 * NS_S),
                   true);

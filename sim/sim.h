@@ -189,7 +189,8 @@ struct dialog {
     char next_hop[160];         /* URI of the first Route, or the target */
 };
 
-enum purpose { FOR_INVITE, FOR_CANCEL, FOR_BYE, FOR_OTHER, FOR_REINVITE, FOR_NOTHING };
+/* FOR_SURE: nothing stands in its way, so it must be answered 200. */
+enum purpose { FOR_INVITE, FOR_CANCEL, FOR_BYE, FOR_OTHER, FOR_REINVITE, FOR_NOTHING, FOR_SURE };
 
 struct client { /* a client transaction of an agent or a server */
     bool used;
@@ -219,6 +220,7 @@ struct serving { /* a server transaction, and (INVITE) its dialog */
     bool forks;  /* another 2xx, with a tag of its own, goes before ours */
     bool within; /* a re-INVITE: of a dialog, not the maker of one */
     bool hangs_up;
+    bool sure; /* began when all was well */
     uint16_t node;
     uint32_t gen, cseq;
     uint64_t key;        /* of the transaction */
@@ -229,7 +231,7 @@ struct serving { /* a server transaction, and (INVITE) its dialog */
     struct conn_ref conn;
     struct packet *request, *last; /* what came; what was answered last */
     char tag[24];
-    mono_ns ring_at, final_at, resend_at, give_up_at, hang_up_at, forget_at;
+    mono_ns ring_at, final_at, resend_at, give_up_at, hang_up_at, forget_at, info_at;
     dur_ns interval;
     uint32_t retry_after;
     struct dialog dialog;
@@ -255,6 +257,8 @@ struct call {
     uint8_t kind, state;
     uint16_t agent; /* node */
     bool confirmed; /* `dialog` is one */
+    bool is_long;   /* lasts until all is well: its BYE must find its way then */
+    uint64_t body_hash;
     bool hangs_up;  /* the agent does; else the server */
     bool again;     /* sends the INVITE once more at once, as some do */
     uint8_t middle; /* in the middle of it: 1 an INFO, 2 a re-INVITE */
@@ -316,6 +320,7 @@ struct plan {
     bool clean; /* nothing is lost between agents and edges: every call is answered */
     bool tiny;  /* small tables */
     bool health;
+    bool storm;         /* all calls within two seconds */
     uint8_t target_tcp; /* 0 UDP, 1 TCP, 2 UDP that may be reached by TCP */
     bool strip_routes;
     bool one_sided; /* outside listeners are all that the edges have */
@@ -378,6 +383,10 @@ struct world {
         uint64_t occurrences, datagrams, steps, calls_answered, calls_tried;
     } sum;
 };
+
+/* A header that every INVITE carries: an edge must not touch what it does not know. */
+#define ODD_HEADER_NAME  "X-Odd"
+#define ODD_HEADER_VALUE "\"; ,\\\"\" <odd>\r\n\t;Via: SIP/2.0/UDP no.example"
 
 /* ---- trace.c ----------------------------------------------------------------------------------
  */
@@ -540,10 +549,13 @@ void hostile_act(struct world *w, unsigned node);
 
 void check_init(struct world *w);
 void check_done(struct world *w);
+uint64_t check_hash(struct slice s);
 /* A message that an edge is about to step, and one that it sends. */
 void check_edge_in(struct world *w, unsigned edge, const struct event *ev);
 void check_edge_out(struct world *w, unsigned edge, const struct addr *dest, bool is_stream,
                     struct flow_id flow, const char *p, size_t n);
+/* A response that reached an agent or a server. */
+void check_response_in(struct world *w, unsigned node, const struct sip_msg *m);
 void check_server_in(struct world *w, unsigned node, const struct sip_msg *m,
                      const struct sip_facts *f);
 /* The INVITE of a call was answered with a failure. */

@@ -49,13 +49,15 @@ static void start_call(struct world *w, unsigned call)
     const char *name = w->node[c->agent].name;
     bool compact = call % 4 == 3, sip_body = c->kind == CALL_INVITE;
     struct slice verb = sip_method_name(method);
-    char start[128], contact[128] = "", hops[32] = "";
+    char start[128], contact[256] = "", hops[32] = "";
     size_t n = sip_body ? put_body(w, c, body, sizeof body) : 0;
     snprintf(start, sizeof start, "%.*s sip:%s@example.sim SIP/2.0\r\n", SLICE_ARG(verb),
              c->hangs_up ? "i-hang-up" : "you-hang-up");
+    c->body_hash = check_hash(slice_of(body, n));
     if (sip_body)
-        snprintf(contact, sizeof contact, "%s: <sip:%s@%s%s>\r\n", compact ? "m" : "Contact", name,
-                 a->host, a->tcp ? ";transport=tcp" : "");
+        snprintf(contact, sizeof contact,
+                 "%s: <sip:%s@%s%s>\r\n" ODD_HEADER_NAME ": " ODD_HEADER_VALUE "\r\n",
+                 compact ? "m" : "Contact", name, a->host, a->tcp ? ";transport=tcp" : "");
     if (call % 5 != 4)
         snprintf(hops, sizeof hops, "Max-Forwards: %u\r\n", call % 7 == 6 ? 100 : 70);
     snprintf(rest, sizeof rest,
@@ -242,10 +244,11 @@ void uac_step(struct world *w, unsigned call, enum call_step step)
             client_resend(w, (unsigned)c->invite);
         break;
     case STEP_MIDDLE:
-        if (c->state == CALL_TALKS)
-            (void)dialog_request(w, c->agent, &c->dialog,
-                                 c->middle == 1 ? SIP_M_INFO : SIP_M_INVITE,
-                                 c->middle == 1 ? FOR_OTHER : FOR_REINVITE, (int)call);
+        if (c->state == CALL_TALKS && c->middle == 1)
+            (void)dialog_request(w, c->agent, &c->dialog, SIP_M_INFO,
+                                 c->must_succeed && c->hangs_up ? FOR_SURE : FOR_OTHER, (int)call);
+        else if (c->state == CALL_TALKS)
+            (void)dialog_request(w, c->agent, &c->dialog, SIP_M_INVITE, FOR_REINVITE, (int)call);
         break;
     case STEP_HANG_UP:
         if (c->state == CALL_TALKS)

@@ -27,7 +27,7 @@ static void release(struct serving *s)
 static void arm(struct world *w, struct serving *s)
 {
     mono_ns at = mono_min(mono_min(s->ring_at, s->final_at), mono_min(s->resend_at, s->give_up_at));
-    at = mono_min(at, mono_min(s->hang_up_at, s->forget_at));
+    at = mono_min(mono_min(at, s->info_at), mono_min(s->hang_up_at, s->forget_at));
     if (at != MONO_NONE)
         world_at(w, at, W_SERVING, s->node, (uint32_t)(s - w->serving), 0, s->gen, NULL);
 }
@@ -61,7 +61,7 @@ static struct serving *take(struct world *w, unsigned node)
             w->servings = i >= w->servings ? i + 1 : w->servings;
             *s = (struct serving){.used = true, .gen = s->gen, .node = (uint16_t)node};
             s->ring_at = s->final_at = s->resend_at = MONO_NONE;
-            s->give_up_at = s->hang_up_at = s->forget_at = MONO_NONE;
+            s->give_up_at = s->hang_up_at = s->forget_at = s->info_at = MONO_NONE;
             return s;
         }
     }
@@ -215,7 +215,8 @@ static void on_invite(struct world *w, struct serving *s, const struct sip_msg *
 {
     s->invite = true;
     s->cseq = f->cseq;
-    s->forget_at = w->now + 180 * NS_S;
+    s->forget_at = w->now + 300 * NS_S;
+    s->sure = w->phase == PHASE_FINAL;
     if (f->to_tag.n > 0) {
         on_reinvite(w, s, f);
         return;
@@ -272,7 +273,8 @@ static void on_other(struct world *w, struct serving *s, const struct sip_facts 
         status = known ? 200 : 481;
         if (known) {
             dialog->ended = true;
-            dialog->resend_at = dialog->give_up_at = dialog->hang_up_at = MONO_NONE;
+            dialog->resend_at = dialog->give_up_at = MONO_NONE;
+            dialog->hang_up_at = dialog->info_at = MONO_NONE;
         }
     } else if (f->method == SIP_M_OPTIONS && w->server[s->node - NODE_SERVER].rejects_options) {
         status = 501;
@@ -318,7 +320,7 @@ void uas_request(struct world *w, unsigned node, const struct sip_msg *m, const 
 
 static void hang_up(struct world *w, struct serving *s)
 {
-    s->hang_up_at = s->resend_at = s->give_up_at = MONO_NONE;
+    s->hang_up_at = s->info_at = s->resend_at = s->give_up_at = MONO_NONE;
     s->ended = true;
     (void)dialog_request(w, s->node, &s->dialog, SIP_M_BYE, FOR_BYE, NONE);
 }
@@ -340,7 +342,8 @@ void uas_timer(struct world *w, unsigned serving, uint64_t gen)
         if (s->accepted) {
             unsigned rnd = RND_SERVER + (unsigned)(s->node - NODE_SERVER);
             dur_ns talk = draw_between(w, rnd, 2 * NS_S, 12 * NS_S);
-            s->hang_up_at = w->now + (s->hangs_up ? talk : 120 * NS_S);
+            s->hang_up_at = w->now + (s->hangs_up ? talk : 200 * NS_S);
+            s->info_at = draw_chance(w, rnd, 300) ? w->now + NS_S : MONO_NONE;
             arm(w, s);
         }
     } else if (w->now >= s->ring_at) {
@@ -351,6 +354,11 @@ void uas_timer(struct world *w, unsigned serving, uint64_t gen)
         s->interval = s->interval * 2 < t2 ? s->interval * 2 : t2;
         s->resend_at = w->now + s->interval;
         send_last(w, s);
+        arm(w, s);
+    } else if (w->now >= s->info_at) {
+        s->info_at = MONO_NONE;
+        (void)dialog_request(w, s->node, &s->dialog, SIP_M_INFO, s->sure ? FOR_SURE : FOR_NOTHING,
+                             NONE);
         arm(w, s);
     } else if (w->now >= s->hang_up_at) {
         hang_up(w, s);
