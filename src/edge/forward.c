@@ -206,7 +206,7 @@ int hop_open(struct edge *e, struct try *t)
     if (hop->transport == TP_UDP)
         return addr_is_unicast(&hop->addr) ? 0 : -1;
     if (hop->fixed_flow && hop->flow.worker != e->worker)
-        return 0; /* its worker will see */
+        return hop->flow.worker < e->workers ? 0 : -1; /* its worker will see: edge_on_send() */
     struct flow *w = hop->fixed_flow ? flow_get(e->flows, hop->flow) : flow_for(e, hop);
     if (w == NULL || w->closing)
         return -1;
@@ -534,6 +534,11 @@ static void answer_spent(struct edge *e, struct relay *r, struct slice why, int 
         /* RFC 4320: the asker has given up already; a late 408 would only do harm. */
         log_end(e, r, 0, 'T', phase_of(e, r), why);
         relay_ends_silently(e, r);
+        return;
+    }
+    const struct try *t = newest_try(e, r);
+    if (status < 0 && !r->ringing && t != NULL && t->hop.fixed_flow) {
+        answer_unreachable(e, r, &t->hop);
         return;
     }
     int up = status == 0 ? 408 : 500;

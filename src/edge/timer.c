@@ -332,11 +332,6 @@ void edge_on_connect_failed(struct edge *e, const struct event *ev)
     flow_breaks(e, w);
 }
 
-void edge_on_send(struct edge *e, struct flow_id flow, struct slice bytes)
-{
-    emit_flow(e, flow, bytes);
-}
-
 /* The first branch of ours in the beginning of a message. */
 static int branch_within(struct slice s, struct branch *ret_branch)
 {
@@ -363,11 +358,25 @@ void edge_on_unreachable(struct edge *e, const struct event *ev)
         return;
     }
     struct try *t = slab_get(&e->tries, b.of);
-    if (t == NULL || t->nonce != b.nonce || t->hop.transport != TP_UDP ||
-        !addr_equal(&t->hop.addr, &ev->source))
+    if (t == NULL || t->nonce != b.nonce)
+        return;
+    bool by_flow = ev->flow.gen != 0 && flow_id_equal(t->hop.flow, ev->flow);
+    bool by_udp = ev->flow.gen == 0 && t->hop.transport == TP_UDP &&
+                  addr_equal(&t->hop.addr, &ev->source);
+    if (!by_flow && !by_udp)
         return;
     t->broken = true;
     wheel_arm(&e->wheel, &t->timer, e->now);
+}
+
+/* When that connection is gone, whoever wants to send there has to hear of it. */
+void edge_on_send(struct edge *e, struct flow_id flow, struct slice bytes)
+{
+    emit_flow(e, flow, bytes);
+    if (flow_get(e->flows, flow) != NULL)
+        return;
+    struct event gone = {.kind = EV_UNREACHABLE, .flow = flow, .bytes = slice_take(bytes, 1024)};
+    edge_on_unreachable(e, &gone);
 }
 
 void edge_on_resolved(struct edge *e, const struct event *ev)
