@@ -118,6 +118,7 @@ void edge_on_send(struct edge *e, struct flow_id flow, struct slice bytes);
 void edge_on_timer(struct edge *e);
 mono_ns edge_deadline(const struct edge *e);
 
+/* New dialogs are refused from now on; what is under way goes on. */
 void edge_drain(struct edge *e);
 /* "pool uri ready|drain|maint"; 0, or -1 with *ret_why (static). */
 MUST_USE int edge_set_target(struct edge *e, struct slice argument, struct slice *ret_why);
@@ -126,11 +127,13 @@ MUST_USE int edge_set_target(struct edge *e, struct slice argument, struct slice
  * end. */
 void edge_show(struct edge *e, enum command_kind what, uint64_t *cursor, struct text *t);
 
+/* What was counted since birth; it goes on counting. */
 const struct counters *edge_counters(const struct edge *e);
 struct edge_load {
     uint32_t relays, tries, blocks, flows;
     uint32_t relays_open;
 };
+/* What is alive now: all zero when everything ended and every connection is gone. */
 struct edge_load edge_load(const struct edge *e);
 
 #endif

@@ -42,6 +42,7 @@ int engine_step(struct engine *e, const struct event *ev, mono_ns now, struct ac
 /* Step with EV_TIMER at this time at the latest; MONO_NONE = nothing is due, ever. */
 mono_ns engine_deadline(const struct engine *e);
 
+/* What was counted since birth; it goes on counting. */
 const struct counters *engine_counters(const struct engine *e);
 
 /* What is alive, for the simulator's invariants and for drain: all zero when everything ended. */

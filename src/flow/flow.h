@@ -91,7 +91,9 @@ enum { FLOW_END = UINT32_MAX };
 
 struct flows; /* table: by slot, and by (transport, peer) for those that we opened */
 
+/* Boot memory, in bytes. */
 size_t flows_memory(uint32_t accepted_max, uint32_t opened_max);
+/* `worker` goes into the ids of the flows that it opens. NULL when `mem` is too small. */
 struct flows *flows_new(struct arena *mem, uint32_t accepted_max, uint32_t opened_max,
                         struct hash_seed seed, uint32_t worker);
 
@@ -112,6 +114,7 @@ struct flow *flow_get(struct flows *f, struct flow_id id);
 struct flow *flow_to(struct flows *f, const struct addr *peer, uint8_t transport,
                      uint32_t *ret_count);
 
+/* It is gone: its id finds nothing from now on. NULL is ignored. */
 void flow_forget(struct flows *f, struct flow *flow);
 
 /* Back-off of connects, per peer: after a failure none is tried for 100 ms, doubling up to 5 s.
