@@ -130,10 +130,54 @@ static void bytes_for_a_connection_that_is_gone_there(void **state)
     world_udp(w[1], 2, "a", text);
     free(text);
     world_hand(w[1], w[0]);
-    EXPECT_NOTHING(w[0]);
+    EXPECT(w[0], "1 hand 1 BYE");
     assert_int_equal(engine_counters(w[0]->engine)->sends_failed, 1);
+    world_forget(w[1]);
+    world_hand(w[0], w[1]);
+    world_run(w[1], 1);
+    EXPECT(w[1], "0 udp2 a 430 BYE");
     drained(w[0]);
     drained(w[1]);
+}
+
+/* A token of a life in which there were more workers. */
+static void connection_of_a_worker_that_is_not_there(void **state)
+{
+    (void)state;
+    struct world *before = world_plan(), *now = world_new();
+    before->worker = 5;
+    before->workers = 6;
+    world_start(before);
+    struct flow_id alice = world_accept(before, 1, "alice");
+    char *text = world_request("INVITE", "sip:service@example.com", "alice", "1", NULL);
+    world_tcp(before, alice, text);
+    free(text);
+    world_answer(before, "a", NULL, 200, NULL);
+    text = world_in_dialog(before, "alice", "a", false, "BYE", "9");
+    world_udp(now, 2, "a", text);
+    free(text);
+    EXPECT(now, "0 udp2 a 430 BYE");
+    drained(before);
+    drained(now);
+}
+
+/* The callee's request is under way when the caller's connection breaks. */
+static void connection_breaks_under_a_request(void **state)
+{
+    (void)state;
+    struct world *w = world_new();
+    struct flow_id alice = world_accept(w, 1, "alice");
+    char *text = world_request("INVITE", "sip:service@example.com", "alice", "1", NULL);
+    world_tcp(w, alice, text);
+    free(text);
+    world_answer(w, "a", NULL, 200, NULL);
+    text = world_in_dialog(w, "alice", "a", false, "BYE", "9");
+    world_udp(w, 2, "a", text);
+    free(text);
+    world_forget(w);
+    world_close(w, alice, 0);
+    EXPECT(w, "0 udp2 a 430 BYE");
+    drained(w);
 }
 
 static void unreachable_on_the_wrong_worker(void **state)
@@ -677,6 +721,8 @@ int main(void)
         cmocka_unit_test(cancel_goes_round_once),
         cmocka_unit_test(bytes_for_a_connection_of_another_worker),
         cmocka_unit_test(bytes_for_a_connection_that_is_gone_there),
+        cmocka_unit_test(connection_of_a_worker_that_is_not_there),
+        cmocka_unit_test(connection_breaks_under_a_request),
         cmocka_unit_test(unreachable_on_the_wrong_worker),
         cmocka_unit_test(broken_hand_over),
         cmocka_unit_test(response_of_another_life),
