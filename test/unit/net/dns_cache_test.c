@@ -8,7 +8,8 @@
 #include "net/dns.h"
 #include "support/support.h"
 
-static struct dns_result result(const char *addr, uint16_t group, uint16_t priority, uint16_t weight)
+static struct dns_result result(const char *addr, uint16_t group, uint16_t priority,
+                                uint16_t weight)
 {
     struct dns_result r = {.group = group, .priority = priority, .weight = weight};
     assert_int_equal(0, addr_parse(slice_cstr(addr), &r.to.addr));
@@ -20,8 +21,8 @@ static void test_order_by_rank(void **state)
     (void)state;
     struct prng prng = test_seed();
     const struct dns_result in[] = {
-        result("10.0.0.5:1", 1, 0, 0), result("[2001:db8::1]:1", 0, 10, 9),
-        result("10.0.0.2:1", 0, 10, 0), result("10.0.0.1:1", 0, 5, 0),
+        result("10.0.0.5:1", 1, 0, 0),      result("[2001:db8::1]:1", 0, 10, 9),
+        result("10.0.0.2:1", 0, 10, 0),     result("10.0.0.1:1", 0, 5, 0),
         result("[2001:db8::2]:1", 0, 5, 0),
     };
     static const unsigned want[] = {3, 4, 2, 1, 0};
@@ -129,10 +130,8 @@ static void test_cache_is_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order_by_rank),
-        cmocka_unit_test(test_order_by_weight),
-        cmocka_unit_test(test_equal_weights_share),
-        cmocka_unit_test(test_cache_holds_and_forgets),
+        cmocka_unit_test(test_order_by_rank),       cmocka_unit_test(test_order_by_weight),
+        cmocka_unit_test(test_equal_weights_share), cmocka_unit_test(test_cache_holds_and_forgets),
         cmocka_unit_test(test_cache_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

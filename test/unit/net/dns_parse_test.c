@@ -8,13 +8,16 @@
 #include "net/dns.h"
 #include "support/support.h"
 
-#define BYTES(lit) {lit, sizeof(lit) - 1}
+#define BYTES(lit)                                                                                 \
+    {                                                                                              \
+        lit, sizeof(lit) - 1                                                                       \
+    }
 
 /* Header: id 1, an answer, the given code and counts. */
 #define HEAD(code, an, ns) "\0\1\x81" code "\0\1\0" an "\0" ns "\0\0"
-#define ASKED "\4_sip\4_udp\1a\4test\0" /* at 12; "a.test" at 22 */
-#define SRV_Q ASKED "\0\x21\0\1"
-#define NAPTR_Q "\1a\4test\0\0\x23\0\1" /* at 12 */
+#define ASKED              "\4_sip\4_udp\1a\4test\0" /* at 12; "a.test" at 22 */
+#define SRV_Q              ASKED "\0\x21\0\1"
+#define NAPTR_Q            "\1a\4test\0\0\x23\0\1" /* at 12 */
 #define RR(type, ttl, len) "\xc0\x0c\0" type "\0\1\0\0\0" ttl "\0" len
 
 static const struct {
@@ -29,51 +32,53 @@ static const struct {
     uint16_t port;
     uint8_t transport;
 } cases[] = {
-    {"one srv, compressed target", BYTES(HEAD("\0", "\1", "\0") SRV_Q RR("\x21", "\x1e", "\x0a")
-                                         "\0\1\0\2\x13\xc4\1b\xc0\x16"),
+    {"one srv, compressed target",
+     BYTES(HEAD("\0", "\1", "\0") SRV_Q RR("\x21", "\x1e", "\x0a") "\0\1\0\2\x13\xc4\1b\xc0\x16"),
      DNS_SRV, 0, 1, 30, false, "b.a.test", 5060, 0},
-    {"least ttl of two", BYTES(HEAD("\0", "\2", "\0") SRV_Q RR("\x21", "\x1e", "\x08")
-                               "\0\1\0\2\x13\xc4\xc0\x16" RR("\x21", "\5", "\x08")
-                               "\0\1\0\2\x13\xc4\xc0\x16"),
+    {"least ttl of two",
+     BYTES(HEAD("\0", "\2", "\0") SRV_Q RR("\x21", "\x1e", "\x08") "\0\1\0\2\x13\xc4\xc0\x16" RR(
+         "\x21", "\5", "\x08") "\0\1\0\2\x13\xc4\xc0\x16"),
      DNS_SRV, 0, 2, 5, false, "a.test", 5060, 0},
-    {"an alias counts for the ttl only", BYTES(HEAD("\0", "\2", "\0") SRV_Q RR("\5", "\3", "\2")
-                                               "\xc0\x16" RR("\x21", "\x1e", "\x08")
-                                               "\0\1\0\2\x13\xc4\xc0\x16"),
+    {"an alias counts for the ttl only",
+     BYTES(HEAD("\0", "\2", "\0") SRV_Q RR("\5", "\3", "\2") "\xc0\x16" RR(
+         "\x21", "\x1e", "\x08") "\0\1\0\2\x13\xc4\xc0\x16"),
      DNS_SRV, 0, 1, 3, false, "a.test", 5060, 0},
-    {"target root: not offered", BYTES(HEAD("\0", "\1", "\0") SRV_Q RR("\x21", "\x1e", "\7")
-                                       "\0\0\0\0\0\0\0"),
-     DNS_SRV, 0, 0, 30, true, NULL, 0, 0},
-    {"no such name, soa minimum", BYTES(HEAD("\3", "\0", "\1") SRV_Q RR("\6", "\x3c", "\x16")
-                                        "\0\0\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0\7"),
+    {"target root: not offered",
+     BYTES(HEAD("\0", "\1", "\0") SRV_Q RR("\x21", "\x1e", "\7") "\0\0\0\0\0\0\0"), DNS_SRV, 0, 0,
+     30, true, NULL, 0, 0},
+    {"no such name, soa minimum",
+     BYTES(HEAD("\3", "\0", "\1")
+               SRV_Q RR("\6", "\x3c", "\x16") "\0\0\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0\7"),
      DNS_SRV, 0, 0, 7, false, NULL, 0, 0},
     {"no such name, no soa", BYTES(HEAD("\3", "\0", "\0") SRV_Q), DNS_SRV, 0, 0, 10, false, NULL, 0,
      0},
-    {"naptr to srv over tcp", BYTES(HEAD("\0", "\1", "\0") NAPTR_Q RR("\x23", "\x1e", "\x1b")
-                                    "\0\1\0\2\1s\7SIP+D2T\0\4_sip\4_tcp\xc0\x0c"),
+    {"naptr to srv over tcp",
+     BYTES(HEAD("\0", "\1", "\0")
+               NAPTR_Q RR("\x23", "\x1e", "\x1b") "\0\1\0\2\1s\7SIP+D2T\0\4_sip\4_tcp\xc0\x0c"),
      DNS_NAPTR, 0, 0, 0, false, NULL, 0, 0},
     {"a server failure", BYTES(HEAD("\2", "\0", "\0") SRV_Q), DNS_SRV, -1, 0, 0, false, NULL, 0, 0},
     {"a question", BYTES("\0\1\1\0\0\1\0\0\0\0\0\0" SRV_Q), DNS_SRV, -1, 0, 0, false, NULL, 0, 0},
-    {"a pointer at itself", BYTES(HEAD("\0", "\1", "\0") SRV_Q RR("\x21", "\x1e", "\x08")
-                                  "\0\1\0\2\x13\xc4\xc0\x2f"),
+    {"a pointer at itself",
+     BYTES(HEAD("\0", "\1", "\0") SRV_Q RR("\x21", "\x1e", "\x08") "\0\1\0\2\x13\xc4\xc0\x2f"),
      DNS_SRV, -1, 0, 0, false, NULL, 0, 0},
-    {"a pointer forward", BYTES(HEAD("\0", "\1", "\0") SRV_Q RR("\x21", "\x1e", "\x08")
-                                "\0\1\0\2\x13\xc4\xc0\xff"),
+    {"a pointer forward",
+     BYTES(HEAD("\0", "\1", "\0") SRV_Q RR("\x21", "\x1e", "\x08") "\0\1\0\2\x13\xc4\xc0\xff"),
      DNS_SRV, -1, 0, 0, false, NULL, 0, 0},
-    {"a pointer into the header", BYTES(HEAD("\0", "\1", "\0") SRV_Q RR("\x21", "\x1e", "\x08")
-                                        "\0\1\0\2\x13\xc4\xc0\4"),
+    {"a pointer into the header",
+     BYTES(HEAD("\0", "\1", "\0") SRV_Q RR("\x21", "\x1e", "\x08") "\0\1\0\2\x13\xc4\xc0\4"),
      DNS_SRV, -1, 0, 0, false, NULL, 0, 0},
-    {"a name that no host has", BYTES(HEAD("\0", "\1", "\0") SRV_Q RR("\x21", "\x1e", "\x0b")
-                                      "\0\1\0\2\x13\xc4\3a b\0"),
+    {"a name that no host has",
+     BYTES(HEAD("\0", "\1", "\0") SRV_Q RR("\x21", "\x1e", "\x0b") "\0\1\0\2\x13\xc4\3a b\0"),
      DNS_SRV, 0, 0, 10, false, NULL, 0, 0},
-    {"data shorter than its length", BYTES(HEAD("\0", "\1", "\0") SRV_Q RR("\x21", "\x1e", "\x0f")
-                                           "\0\1\0\2\x13\xc4\xc0\x16"),
+    {"data shorter than its length",
+     BYTES(HEAD("\0", "\1", "\0") SRV_Q RR("\x21", "\x1e", "\x0f") "\0\1\0\2\x13\xc4\xc0\x16"),
      DNS_SRV, -1, 0, 0, false, NULL, 0, 0},
-    {"data longer than its record", BYTES(HEAD("\0", "\1", "\0") SRV_Q RR("\x21", "\x1e", "\x09")
-                                          "\0\1\0\2\x13\xc4\xc0\x16\0"),
+    {"data longer than its record",
+     BYTES(HEAD("\0", "\1", "\0") SRV_Q RR("\x21", "\x1e", "\x09") "\0\1\0\2\x13\xc4\xc0\x16\0"),
      DNS_SRV, -1, 0, 0, false, NULL, 0, 0},
-    {"port 0 leads nowhere", BYTES(HEAD("\0", "\1", "\0") SRV_Q RR("\x21", "\x1e", "\x08")
-                                   "\0\1\0\2\0\0\xc0\x16"),
-     DNS_SRV, 0, 0, 10, false, NULL, 0, 0},
+    {"port 0 leads nowhere",
+     BYTES(HEAD("\0", "\1", "\0") SRV_Q RR("\x21", "\x1e", "\x08") "\0\1\0\2\0\0\xc0\x16"), DNS_SRV,
+     0, 0, 10, false, NULL, 0, 0},
 };
 
 static void test_cases(void **state)
@@ -107,9 +112,10 @@ static void test_cases(void **state)
 static void test_naptr(void **state)
 {
     (void)state;
-    static const char packet[] = HEAD("\0", "\4", "\0") NAPTR_Q /* flags and services without case */
-        NAPTR("S", "sip+d2t", "_tcp") NAPTR("s", "SIP+D2U", "_udp") NAPTR("u", "SIP+D2T", "_xxx")
-            NAPTR("s", "ENM+D2T", "_yyy");
+    static const char packet[] =
+        HEAD("\0", "\4", "\0") NAPTR_Q /* flags and services without case */
+            NAPTR("S", "sip+d2t", "_tcp") NAPTR("s", "SIP+D2U", "_udp")
+                NAPTR("u", "SIP+D2T", "_xxx") NAPTR("s", "ENM+D2T", "_yyy");
     struct dns_answer a;
     assert_int_equal(0, dns_parse(slice_of(packet, sizeof packet - 1), DNS_NAPTR, &a));
     assert_int_equal(2, a.count);
