@@ -481,18 +481,26 @@ void world_run(struct world *w, uint64_t ms)
     w->now = until;
 }
 
+/* Each transaction leaves its line. */
+static void check_records(const struct world *w)
+{
+    const struct counters *c = engine_counters(w->engine);
+    if (w->opts.edge.log_transactions && w->records + c->log_dropped < c->transactions)
+        fail_msg("%llu transactions, %llu records", (unsigned long long)c->transactions,
+                 (unsigned long long)w->records);
+}
+
 void world_drain(struct world *w, uint64_t ms)
 {
-    for (uint64_t i = 0; i < ms; i += 1000) {
-        struct engine_load l = engine_load(w->engine);
-        if (l.relays + l.tries + l.blocks == 0)
-            return;
-        world_run(w, 1000);
-    }
     struct engine_load l = engine_load(w->engine);
+    for (uint64_t i = 0; i < ms && l.relays + l.tries + l.blocks != 0; i += 1000) {
+        world_run(w, 1000);
+        l = engine_load(w->engine);
+    }
     if (l.relays + l.tries + l.blocks + l.relays_open != 0)
         fail_msg("left after %llu ms: %u relays (%u open), %u tries, %u blocks",
                  (unsigned long long)ms, l.relays, l.relays_open, l.tries, l.blocks);
+    check_records(w);
 }
 
 void world_restart_clock(struct world *w)

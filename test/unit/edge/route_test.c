@@ -180,6 +180,39 @@ static void keys_rotate(void **state)
     drained(w);
 }
 
+/* The smallest file: one side, one listener, no trusted network. A target is known by its address.
+ */
+static void one_listener_for_everybody(void **state)
+{
+    (void)state;
+    struct world *w = world_plan();
+    for (unsigned i = 1; i < 6; i++)
+        w->opts.edge.listener[i].used = false;
+    w->opts.edge.trusted_count = 0;
+    world_start(w);
+    world_invite(w, "alice", "1");
+    EXPECT(w, "0 udp0 alice 100 INVITE", "0 udp0 a INVITE");
+    char *ok = world_response(w, "a", "INVITE", 200, "a", NULL);
+    world_udp(w, 0, "a", ok);
+    free(ok);
+    EXPECT(w, "0 udp0 alice 200 INVITE");
+    char *text = world_in_dialog(w, "alice", "a", true, "ACK", "2");
+    world_udp(w, 0, "alice", text);
+    free(text);
+    EXPECT(w, "0 udp0 a ACK");
+    text = world_in_dialog(w, "alice", "a", false, "BYE", "3");
+    world_udp(w, 0, "mallory", text);
+    EXPECT(w, "0 udp0 mallory 403 BYE");
+    world_udp(w, 0, "a", text);
+    free(text);
+    EXPECT(w, "0 udp0 alice BYE");
+    text = world_in_dialog(w, "alice", "a", true, "BYE", "4");
+    world_udp(w, 0, "alice", text);
+    free(text);
+    EXPECT(w, "0 udp0 a BYE");
+    drained(w);
+}
+
 /* ---- Route from outside ---------------------------------------------------------------------- */
 
 static void foreign_routes_are_refused(void **state)
@@ -692,6 +725,7 @@ int main(void)
         cmocka_unit_test(token_leads_only_inside),
         cmocka_unit_test(routes_behind_a_token),
         cmocka_unit_test(keys_rotate),
+        cmocka_unit_test(one_listener_for_everybody),
         cmocka_unit_test(foreign_routes_are_refused),
         cmocka_unit_test(foreign_routes_are_stripped),
         cmocka_unit_test(preloaded_own_route_is_popped),
