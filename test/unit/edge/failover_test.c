@@ -594,6 +594,37 @@ static void timer_c_is_not_moved_by_a_100(void **state)
     drained(w);
 }
 
+/* A process that was stopped for a while has missed its times: it says so once, and bursts nothing.
+ */
+static void late_timers_make_no_burst(void **state)
+{
+    (void)state;
+    static const uint64_t late_s[] = {3, 9, 33, 100, 400, 100000};
+    for (size_t i = 0; i < sizeof late_s / sizeof late_s[0]; i++) {
+        for (unsigned rings = 0; rings < 2; rings++) {
+            struct world *w = with_invite();
+            world_send(w, "bob", "MESSAGE", "2", NULL);
+            if (rings)
+                world_answer(w, "a", "INVITE", 180, NULL);
+            world_forget(w);
+            w->now += late_s[i] * NS_S;
+            world_run(w, 0);
+            unsigned to_targets = 0, up = 0;
+            for (unsigned k = 0; k < w->line_count; k++) {
+                to_targets += world_has(w->line[k], " udp2 ");
+                up += world_has(w->line[k], " udp0 ");
+            }
+            if (to_targets > 4 || up > 2) {
+                for (unsigned k = 0; k < w->line_count; k++)
+                    print_error("%s\n", w->line[k]);
+                fail_msg("%u s late: %u to targets, %u to callers", (unsigned)late_s[i], to_targets,
+                         up);
+            }
+            drained(w);
+        }
+    }
+}
+
 static void retry_after_is_heeded(void **state)
 {
     (void)state;
@@ -646,6 +677,7 @@ int main(void)
         cmocka_unit_test(slow_but_alive_after_a_100),
         cmocka_unit_test(timer_c),
         cmocka_unit_test(timer_c_is_not_moved_by_a_100),
+        cmocka_unit_test(late_timers_make_no_burst),
         cmocka_unit_test(retry_after_is_heeded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
