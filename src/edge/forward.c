@@ -225,12 +225,13 @@ void try_send_bytes(struct edge *e, struct try *t, struct slice bytes)
 /* ---- launching
  * ----------------------------------------------------------------------------------------- */
 
-enum launch { LAUNCHED, LAUNCH_UNREACHABLE, LAUNCH_NO_ROOM };
+enum launch { LAUNCHED, LAUNCH_UNREACHABLE, LAUNCH_NO_ROOM, LAUNCH_TOO_LARGE };
+
+enum { OWN_LINES_BYTES = 300 }; /* what our Via and Record-Route come to, about */
 
 /* RFC 3261 18.1.1: a request near the size of a path's MTU goes by a stream. */
 static void move_to_tcp(struct edge *e, struct try *t)
 {
-    enum { OWN_LINES_BYTES = 300 };
     if (t->hop.transport != TP_UDP || !t->hop.has_tcp ||
         sip_edits_size(&e->edits) + OWN_LINES_BYTES <= UDP_REQUEST_BYTES_SAFE)
         return;
@@ -272,10 +273,12 @@ static enum launch launch(struct edge *e, struct relay *r, const struct hop *hop
     t->hop = *hop;
     t->method = r->method;
     move_to_tcp(e, t);
-    if (!t->tcp_by_size && hop_open(e, t) != 0) {
+    bool too_large = t->hop.transport == TP_UDP &&
+                     sip_edits_size(&e->edits) + 2 * OWN_LINES_BYTES > UDP_DATAGRAM_BYTES_MAX;
+    if (too_large || (!t->tcp_by_size && hop_open(e, t) != 0)) {
         t->judged = true;
         try_free(e, t);
-        return LAUNCH_UNREACHABLE;
+        return too_large ? LAUNCH_TOO_LARGE : LAUNCH_UNREACHABLE;
     }
     if (r->record_route)
         push_record_routes(e, r, t);
@@ -303,6 +306,14 @@ static void answer_no_room(struct edge *e, struct relay *r)
     e->count.transactions_refused++;
     log_end(e, r, 503, 'R', phase_of(e, r), SLICE("Out Of Room"));
     relay_answer(e, r, 503, SLICE("Too Many Transactions"), SLICE("Retry-After: 5\r\n"));
+}
+
+/* No datagram can carry it, and the next hop takes nothing else. */
+static void answer_too_large(struct edge *e, struct relay *r)
+{
+    static const struct slice reason = {"Message Too Large", 17};
+    log_end(e, r, 513, 'P', phase_of(e, r), reason);
+    relay_answer(e, r, 513, reason, SLICE_NONE);
 }
 
 /* ---- pools
@@ -343,10 +354,11 @@ static void answer_exhausted(struct edge *e, struct relay *r, int last)
 static enum launch try_pool(struct edge *e, struct relay *r)
 {
     const struct pool_opts *o = pools_opts(e->pools, r->pool);
+    enum launch none = LAUNCH_UNREACHABLE;
     while (r->tries < o->failover.tries) {
         struct pool_pick pick;
         if (pool_choose(e->pools, r->pool, r->call_hash, &r->tried, e->now, &pick) != 0)
-            return LAUNCH_UNREACHABLE;
+            return none;
         r->tried.bits[pick.member / 64] |= 1ULL << (pick.member % 64);
         struct hop hop = {.addr = pick.addr,
                           .target = pick.target,
@@ -355,6 +367,10 @@ static enum launch try_pool(struct edge *e, struct relay *r)
                           .has_tcp = pick.has_tcp,
                           .listener = LISTENER_NONE};
         enum launch result = launch(e, r, &hop);
+        if (result == LAUNCH_TOO_LARGE) {
+            none = result; /* the message's fault, not the target's */
+            continue;
+        }
         if (result != LAUNCH_UNREACHABLE)
             return result;
         r->tries++;
@@ -395,6 +411,8 @@ static void begin_pool(struct edge *e, struct relay *r)
     }
     if (result == LAUNCH_NO_ROOM)
         answer_no_room(e, r);
+    else if (result == LAUNCH_TOO_LARGE)
+        answer_too_large(e, r);
     else
         answer_exhausted(e, r, -1);
 }
@@ -424,6 +442,8 @@ static void begin_hop(struct edge *e, struct relay *r, const struct hop *hop)
     }
     if (result == LAUNCH_NO_ROOM)
         answer_no_room(e, r);
+    else if (result == LAUNCH_TOO_LARGE)
+        answer_too_large(e, r);
     else
         answer_unreachable(e, r, hop);
 }
