@@ -563,6 +563,61 @@ static void small_requests_stay_with_udp(void **state)
     drained(w);
 }
 
+/* 64 KiB of SDP, and as much header as is allowed. */
+static char *huge_invite(const char *branch)
+{
+    char *head = world_request("INVITE", "sip:service@example.com", "alice", branch, NULL);
+    size_t n = strlen(head);
+    char *text = malloc(n + SIP_BODY_BYTES_MAX + 1);
+    assert_non_null(text);
+    memcpy(text, head, n);
+    memset(text + n, 'v', SIP_BODY_BYTES_MAX);
+    text[n + SIP_BODY_BYTES_MAX] = '\0';
+    free(head);
+    return text;
+}
+
+static void huge_requests_over_tcp(void **state)
+{
+    (void)state;
+    struct world *w = world_plan();
+    for (unsigned i = 0; i < 3; i++)
+        w->target[i].transport = TP_TCP;
+    world_start(w);
+    struct flow_id f = world_accept(w, 1, "alice");
+    char *text = huge_invite("1");
+    world_tcp(w, f, text);
+    EXPECT(w, "0 tcp alice 100 INVITE", "0 connect a", "0 tcp a INVITE");
+    world_answer(w, "a", NULL, 503, NULL);
+    EXPECT(w, "0 tcp a ACK", "0 connect b", "0 tcp b INVITE");
+    const char *body = strstr(world_last_request(w, "b", "INVITE"), "\r\n\r\n");
+    assert_int_equal(strspn(body + 4, "v"), SIP_BODY_BYTES_MAX);
+    free(text);
+    drained(w);
+}
+
+/* No target can get it: the message's fault, for which no target may pay. */
+static void huge_requests_for_udp(void **state)
+{
+    (void)state;
+    struct world *w = world_new();
+    struct flow_id f = world_accept(w, 1, "alice");
+    for (unsigned i = 0; i < 20; i++) {
+        char branch[8];
+        snprintf(branch, sizeof branch, "%u", i);
+        char *text = huge_invite(branch);
+        world_forget(w);
+        world_tcp(w, f, text);
+        EXPECT(w, "0 tcp alice 100 INVITE", "0 tcp alice 513 INVITE");
+        free(text);
+    }
+    char *text = world_request("INVITE", "sip:service@example.com", "alice", "ok", NULL);
+    world_tcp(w, f, text);
+    free(text);
+    assert_true(world_has(w->line[1], "udp2"));
+    drained(w);
+}
+
 /* ---- loops ----------------------------------------------------------------------------------- */
 
 /* What the target got comes back to us, `times` times, from inside or outside. */
@@ -744,6 +799,8 @@ int main(void)
         cmocka_unit_test(large_requests_go_by_tcp),
         cmocka_unit_test(large_requests_fall_back_to_udp),
         cmocka_unit_test(small_requests_stay_with_udp),
+        cmocka_unit_test(huge_requests_over_tcp),
+        cmocka_unit_test(huge_requests_for_udp),
         cmocka_unit_test(loop_is_482),
         cmocka_unit_test(spiral_is_welcome),
         cmocka_unit_test(spiral_by_route),
