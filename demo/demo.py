@@ -54,7 +54,8 @@ class Demo:
     def caller(self, name, ip, to, calls, rate):
         return self.start(name, ["sipp", "-sf", f"{SIPP}/uac.xml", "-i", ip, "-p", "5060",
                                  "-nostdin", "-m", str(calls), "-r", str(rate), "-l", "1000",
-                                 "-recv_timeout", "8000", "-trace_stat", "-stf", self.path(f"{name}.csv"), "-fd", "1",
+                                 "-recv_timeout", "8000", "-trace_stat", "-fd", "1", "-stf",
+                                 self.path(f"{name}.csv"),
                                  f"{to}:5060"])
 
     def edge(self, name):
@@ -166,7 +167,8 @@ def report_calls(demo, killed, back):
         for name in SERVERS:
             times = [when(r) for r in good if names.get(r["dest"]) == name]
             cells.append(f"{name} {sum(t < killed for t in times)}/"
-                         f"{sum(killed <= t < back for t in times)}/{sum(t >= back for t in times)}")
+                         f"{sum(killed <= t < back for t in times)}/"
+                         f"{sum(t >= back for t in times)}")
         print(f"{edge:9} {len(rows):6} {len(good):9} {sum(r['tries'] > 1 for r in rows):12}   "
               f"{', '.join(cells)}")
         calls, answers = calls + len(rows), answers + len(good)

@@ -130,7 +130,10 @@ def stage_replay(tally):
     def one(source):
         name = os.path.basename(source)[:-len("_fuzz.c")]
         corpus = os.path.join(ROOT, "fuzz/corpus", name)
-        status, text = run([os.path.join(ROOT, "build/asan/replay", name), corpus], 240)
+        program = os.path.join(ROOT, "build/asan/replay", name)
+        if not os.path.exists(program):
+            return name, False, None, "was not built"
+        status, text = run([program, corpus], 240)
         m = re.search(r"^(\d+) inputs$", text, re.M)
         return name, status == 0 and m and int(m.group(1)) > 0, m, text
     with concurrent.futures.ThreadPoolExecutor(CORES) as pool:
@@ -143,6 +146,9 @@ def stage_replay(tally):
 def stage_sim(tally):
     """The seeds, by as many processes as there are cores; the same seed gives the same trace."""
     program = os.path.join(ROOT, "build/asan/sim")
+    if not os.path.exists(program):
+        tally.case("sim", False, "was not built")
+        return
     share = (SIM_SEEDS + CORES - 1) // CORES
 
     def one(first):

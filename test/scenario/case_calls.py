@@ -245,7 +245,8 @@ def _(t):
     back.to = sip.host_port(back.routes[0])
     data, branch = back.request("INFO")
     back.send(data)
-    got = call.end.wait(lambda m: m.method == "INFO" and m.status is None, what="INFO of the callee")
+    got = call.end.wait(lambda m: m.method == "INFO" and m.status is None,
+                        what="INFO of the callee")
     call.end.answer(got, sip.reply(got, 200))
     server.wait(lambda m: m.status == 200 and m.branch == branch, what="its answer")
     equal(call.bye().status, 200, "BYE")

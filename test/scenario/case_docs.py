@@ -276,6 +276,15 @@ def _(t):
     check(count >= 10, f"{count} options")
 
 
+@case("docs: weir(1) has every variable that the helps name")
+def _(t):
+    said = {v for n in ["", *subcommands(t)]
+            for v in re.findall(r"\b(WEIR_[A-Z]+)", weir(t, "help", *n.split()).stdout)}
+    check("WEIR_SOCKET" in said, f"variables: {said}")
+    equal({v for v in first_cells(section(MAN, "Environment")) if v.startswith("WEIR_")}, said,
+          "variables")
+
+
 @case("docs: exit statuses are those of the program")
 def _(t):
     said = set(re.findall(r"(?:status: |, |\n)(\d+) ", weir(t, "help").stdout))

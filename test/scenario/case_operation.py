@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an operator does: start, check, look, reload, drain, stop; and the log."""
+"""What an operator does: start, check, look, reload, drain, stop; and the log.
+
+covers: cli/main.c, cli/run.c, cli/check.c, cli/show.c, cli/ask.c, cli/row.c, cli/table.c,
+cli/reload.c, cli/drain.c, cli/target.c, net/run.c, net/reload.c, net/control.c, net/client.c,
+net/logger.c, edge/show.c
+"""
 import json
 import os
 import re
@@ -52,7 +57,8 @@ def _(t):
 ERRORS = (
     (("listeners:", "listners:"), 2, 1, ("listners", "listeners")),
     (("pools:", "pool:"), 5, 1, ("pool", "pools")),
-    (("side: outside}\n  - {bind: \"tcp", "side: outsid}\n  - {bind: \"tcp"), 3, None, ("outside",)),
+    (("side: outside}\n  - {bind: \"tcp", "side: outsid}\n  - {bind: \"tcp"), 3, None,
+     ("outside",)),
     (("to: border", "to: bordr"), 8, None, ("bordr", "border")),
     (("udp://127.0.0.1:5070", "udp://127.0.0.1:99999"), 6, None, ("99999",)),
     (("udp://127.0.0.1:5060", "upd://127.0.0.1:5060"), 3, None, ("udp",)),

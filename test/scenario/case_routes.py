@@ -141,7 +141,8 @@ def _(t):
     t.edge([t.server()])
     inside = t.end(10 + 1)
     call = ends.Call(inside, (t.ip(2), 5060), uri="sip:carol@192.0.2.7")
-    call.extra = [("Route", f"<sip:{t.ip(2)}:5060;lr>"), ("Route", f"<sip:strict@{strict.hostport}>")]
+    call.extra = [("Route", f"<sip:{t.ip(2)}:5060;lr>"),
+                  ("Route", f"<sip:strict@{strict.hostport}>")]
     call.invite()
     invite = strict.wait(lambda m: m.method == "INVITE" and m.status is None, what="INVITE")
     equal(invite.uri, f"sip:strict@{strict.hostport}", "Request-URI")
@@ -174,7 +175,7 @@ def _(t):
     equal((len(server.invites()), len(other.invites())), (1, 0), "INVITEs")
 
 
-@case("Record-Route is double when sides differ, and both ends can use it (tcp outside, udp inside)")
+@case("Record-Route is double when sides differ (tcp outside, udp inside): both ends can use it")
 def _(t):
     server = t.server()
     t.edge([server])

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Datagrams and streams: sizes, cuts, connections, answers that find their way."""
+"""Datagrams and streams: sizes, cuts, connections, answers that find their way.
+
+covers: net/udp.c, net/stream.c, net/stream_write.c, net/os.c
+"""
 import time
 
 from kit import ends, sip

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several workers: what lands on the wrong one reaches the right one. Built for ThreadSanitizer."""
+"""Several workers: what lands on the wrong one reaches the right one. Built for ThreadSanitizer.
+
+covers: net/handover.c, net/worker.c
+"""
 import time
 
 from kit import ends, sip

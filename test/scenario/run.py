@@ -126,7 +126,8 @@ def run_all(cases, jobs, verbose):
                 running.remove(r)
                 ok, text = done
                 took_s = time.monotonic() - r.start
-                print(f"{'ok' if ok else 'FAILED':6} scenario {r.name} ({took_s:.1f} s)", flush=True)
+                print(f"{'ok' if ok else 'FAILED':6} scenario {r.name} ({took_s:.1f} s)",
+                      flush=True)
                 if not ok or verbose:
                     for line in text.rstrip().splitlines()[-60:]:
                         print(f"       {line}", flush=True)

@@ -286,7 +286,9 @@ class Server(End):
         if not status:
             return
         transport = "tcp" if msg.conn else "udp"
-        contact = self.uri("srv", transport) if msg.method == "INVITE" and 100 < status < 300 else None
+        contact = None
+        if msg.method == "INVITE" and 100 < status < 300:
+            contact = self.uri("srv", transport)
         data = sip.reply(msg, status, tag=self.tag, contact=contact, extra=extra)
         self.answered[(msg.branch, msg.method)] = data
         try:

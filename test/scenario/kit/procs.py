@@ -154,7 +154,7 @@ class Weir(Proc):
         for word in ("ERROR: AddressSanitizer", "runtime error:", "WARNING: ThreadSanitizer",
                      "ERROR: LeakSanitizer", ": broken: "):
             if word in text:
-                raise Failed(f"{self.name}: {text[text.index(word) - 200 if text.index(word) > 200 else 0:][:4000]}")
+                raise Failed(f"{self.name}: {text[max(0, text.index(word) - 200):][:4000]}")
 
     def close(self):
         """Two TERMs: drain, then stop at once; a crash before this is a failure."""
