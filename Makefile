@@ -81,7 +81,7 @@ build/weir: $O/weir
 	$(Q)cp -f $< $@.new && mv -f $@.new $@
 endif
 
-everything: all unit replay sim-build $(call obj,$(src))
+everything: all unit replay sim-build $(call obj,$(src) $(bench_src))
 unit: $(unit_bin)
 replay: $(replay_bin)
 fuzzers: $(fuzz_bin)
@@ -124,7 +124,8 @@ $O/fuzz/%: $O/obj/fuzz/%_fuzz.o $(room_lib)
 	$(Q)$(CC) $(CFLAGS_ALL) -fsanitize=fuzzer,address,undefined $^ $(LIBS) -o $@
 
 .PRECIOUS: $O/obj/%.o
--include $(patsubst %.o,%.d,$(call obj,$(src) $(sim_src) $(support_src) $(unit_src) $(fuzz_src)))
+-include $(patsubst %.o,%.d,$(call obj,$(src) $(sim_src) $(support_src)\
+	$(unit_src) $(fuzz_src) $(bench_src)))
 -include $O/obj/fuzz/replay_main.d
 
 # ---- commands --------------------------------------------------------------------------------

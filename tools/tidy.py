@@ -196,6 +196,8 @@ def rule_symbols(tree):
             yield Finding("symbols", path, 0, "object", f"{obj} is missing or old: run make first")
             continue
         objects[path] = nm(obj)
+    if len(objects) < len(tree.some(".c", under=("src/",))):
+        return
     owner = {}
     for path, (_, defined, _) in objects.items():
         for name in defined:

@@ -6,7 +6,8 @@ import re
 import secrets
 
 COMPACT = {"v": "via", "f": "from", "t": "to", "i": "call-id", "m": "contact",
-           "l": "content-length", "c": "content-type", "k": "supported", "e": "content-encoding", "s": "subject"}
+           "l": "content-length", "c": "content-type", "k": "supported",
+           "e": "content-encoding", "s": "subject"}
 LISTS = ("via", "route", "record-route", "contact", "supported", "unsupported", "warning")
 
 _serial = itertools.count(1)
