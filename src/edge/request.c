@@ -45,7 +45,8 @@ static void refuse_unreadable(struct edge *e, const struct origin *from,
     struct text t = scratch_text(e, 1024);
     if (fault->status == 420) {
         TEXT_LIT(&t, "Unsupported: ");
-        text_put(&t, slice_take(sip_header_value(m, SIP_H_PROXY_REQUIRE), 900));
+        /* A cut within a fold must leave no half of a line end. */
+        text_put(&t, slice_trim(slice_take(sip_header_value(m, SIP_H_PROXY_REQUIRE), 900)));
         TEXT_LIT(&t, "\r\n");
         scratch_keep(e, &t);
         extra = text_slice(&t);
