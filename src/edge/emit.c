@@ -35,7 +35,9 @@ void emit_bytes(struct edge *e, struct action *a, struct slice bytes)
 
 void emit_udp(struct edge *e, uint8_t listener, const struct addr *dest, struct slice bytes)
 {
-    if (!addr_is_unicast(dest) || listener == LISTENER_NONE || bytes.n > UDP_DATAGRAM_BYTES_MAX) {
+    /* A listener may have gone with a reload since. */
+    if (!addr_is_unicast(dest) || bytes.n > UDP_DATAGRAM_BYTES_MAX || listener >= LISTENERS_MAX ||
+        !e->opts->listener[listener].used) {
         e->count.sends_failed++;
         return;
     }
