@@ -307,6 +307,27 @@ static void reload_that_moves_the_pool(void **state)
     drained(w);
 }
 
+/* A listener goes while requests wait on it: the next try leaves by another, nothing by none. */
+static void reload_that_takes_a_listener(void **state)
+{
+    (void)state;
+    struct world *w = world_new();
+    world_invite(w, "alice", "1");
+    world_send(w, "bob", "MESSAGE", "2", NULL);
+    world_forget(w);
+    w->opts.edge.listener[2].used = false;
+    world_adopt(w, 0);
+    world_run(w, 2000);
+    EXPECT(w, "2000 udp0 c INVITE", "2000 udp0 a MESSAGE");
+    w->opts.edge.listener[0].used = false;
+    world_adopt(w, 0);
+    world_answer(w, "c", "INVITE", 200, NULL);
+    world_run(w, 60000);
+    EXPECT_NOTHING(w);
+    assert_true(engine_counters(w->engine)->sends_failed > 0);
+    drained(w);
+}
+
 /* Who was tried before a reload is not tried again after it. */
 static void reload_forgets_no_try(void **state)
 {
@@ -679,6 +700,18 @@ static void unreadable_messages(void **state)
             assert_string_equal(world_header(world_last(w, "alice"), "Unsupported", 0), "foo, bar");
         drained(w);
     }
+    /* A folded list is cut somewhere, but what leaves can be read. */
+    for (unsigned n = 880; n < 910; n++) {
+        struct world *w = world_new();
+        char text[4096];
+        snprintf(
+            text, sizeof text,
+            "INVITE sip:x@y SIP/2.0\n%sCall-ID: c\nCSeq: 1 INVITE\nProxy-Require: %0*d,\n b\n\n",
+            head, (int)n, 7);
+        world_udp(w, 0, "alice", text);
+        EXPECT(w, "0 udp0 alice 420 INVITE");
+        drained(w);
+    }
 }
 
 /* A listed trusted network is inside, wherever it comes in; the header is never asked. */
@@ -730,6 +763,7 @@ int main(void)
         cmocka_unit_test(reload_in_the_middle_of_a_call),
         cmocka_unit_test(reload_that_takes_the_pool),
         cmocka_unit_test(reload_that_moves_the_pool),
+        cmocka_unit_test(reload_that_takes_a_listener),
         cmocka_unit_test(reload_forgets_no_try),
         cmocka_unit_test(reload_that_does_not_fit),
         cmocka_unit_test(what_is_shown_is_json),
