@@ -343,6 +343,65 @@ def _(t):
         check(f"| `{letter}` |" in letters, f"letter {letter}")
 
 
+def ends_shown():
+    """Rows of log.md's table of ends: (letters, status, reason)."""
+    table = section("docs/manual/log.md", "End state").split("| often seen |")[1]
+    out = set()
+    for cell in re.findall(r"^\| (`[^|]+) \|", table, re.M):
+        reason = re.findall(r"`([^`]+)`", cell)[-1] if cell.count("`") > 2 else ""
+        status = re.findall(r"\b\d\d\d\b", cell) or ["200"]
+        for letters in re.findall(r"`([-CSTNPR][RQCHPD])`", cell):
+            out |= {(letters, int(s), "" if reason == letters else reason) for s in status}
+    return out
+
+
+@case("docs: the ends that log.md shows are those that come", timeout=60)
+def _(t):
+    shown = ends_shown()
+    server = t.server()
+    weir_ = t.edge([server], {"failover": {"try": "300ms", "within": "600ms", "tries": 2},
+                              "outlier": {"eject_after": "off"}}, limits={"transactions": 64},
+                   timers={"t1": "20ms", "t4": "20ms", "connect": "5s"})
+    end = t.end()
+
+    def came(call, plan=None, cancel=None, **kw):
+        if plan is not None:
+            server.invite = plan
+        call.invite(**kw)
+        if cancel:
+            if cancel == 180:
+                call.provisional(180)
+            else:
+                server.wait(lambda m: m.method == "INVITE" and m.call_id == call.call_id)
+            call.cancel()
+        call.final()
+        row = weir_.logged(lambda r: r["method"] == "INVITE" and r["call_id"] == call.call_id)[0]
+        return row["end"], row["status"], row.get("reason", "")
+
+    def target(word):
+        equal(weir_.command("target", "border", "*", word)[0], 0, word)
+    got = {"fine": came(t.call(end), ((0, 180), (0, 200)))}
+    got["no"] = came(t.call(end), ((0, 486),))
+    got["no after ringing"] = came(t.call(end), ((0, 180), (0.1, 603)))
+    got["hung up"] = came(t.call(end), ((0, 180),), cancel=180)
+    got["gave up"] = came(t.call(end), ((0, 100),), cancel=100)
+    got["overloaded"] = came(t.call(end), ((0, 503),))
+    got["silent"] = came(t.call(end), ())
+    got["foreign"] = came(t.call(end, extra=[("Route", "<sip:192.0.2.1;lr>")]))
+    target("maint")
+    got["none left"] = came(t.call(end))
+    target("ready")
+    server.close()
+    got["nobody there"] = came(t.call(end))
+    weir_.write(t.config([f"tcp://{t.ip(10)}:5060"], routes=[{"from": "inside", "to": "border"}],
+                         limits={"transactions": 64}))
+    equal(weir_.command("reload")[0], 0, "reload")
+    got["no rule"] = came(t.call(end))
+    for name, what in got.items():
+        check(what in shown, f"{name}: {what} is not in {sorted(shown)}")
+    check(len(set(got.values())) == len(got), f"each is another: {got}")
+
+
 @case("docs: operating.md has every notice that there is")
 def _(t):
     table = section("docs/manual/operating.md", "Notices")
