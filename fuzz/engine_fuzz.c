@@ -7,7 +7,8 @@
  *      bytes 1-3  arguments
  *
  * What must hold: nothing crashes, every byte that is sent can be read, a deadline always makes
- * headway, and 300 s after the last occurrence nothing is left. */
+ * headway, each transaction leaves its record, and 300 s after the last occurrence nothing is left.
+ */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,7 +51,8 @@ struct program {
     struct engine *engine;
     struct actions *out;
     mono_ns now;
-    uint64_t random, next_gen;
+    uint64_t random, next_gen, records;
+    unsigned adopted; /* which of opts */
     struct fault fault;
     struct engine_opts opts[2];
     struct pool_opts pool[2][2];
@@ -117,6 +119,7 @@ static void plan(struct program *x, unsigned which)
                                    .side = i < 2 ? SIDE_OUTSIDE : SIDE_INSIDE,
                                    .host = i < 2 ? SLICE("192.0.2.1") : SLICE("10.0.0.1"),
                                    .port = 5060};
+    e->listener[2].used = which == 0;
     for (unsigned i = 0; i < 2; i++) {
         pool_opts_default(&p[i]);
         p[i].name = (which + i) % 2 == 0 ? SLICE("one") : SLICE("two");
@@ -217,6 +220,8 @@ static void on_handover(struct program *x, const struct action *a)
 
 static void on_action(struct program *x, const struct action *a)
 {
+    if (a->kind == ACT_SEND)
+        MUST(x->opts[x->adopted].edge.listener[a->listener].used && addr_is_unicast(&a->dest));
     if (a->kind == ACT_SEND || a->kind == ACT_SEND_FLOW) {
         struct sent *s = &x->sent[x->sent_count++ % SENT_MAX];
         s->n = flat(x, a, s->p, sizeof s->p);
@@ -237,6 +242,7 @@ static void on_action(struct program *x, const struct action *a)
         _Alignas(8) char copy[LOG_RECORD_BYTES_MAX];
         struct text t = text_into(line, sizeof line);
         struct log_names names = {SLICE("n"), SLICE("r"), SLICE("z")};
+        x->records++;
         MUST(a->text.n <= sizeof copy);
         memcpy(copy, a->text.p, a->text.n);
         MUST(log_write_json(&t, (const struct log_record *)(const void *)copy, &names) == 0);
@@ -541,7 +547,8 @@ static void op_handed(struct program *x)
 static void op_config(struct program *x)
 {
     /* The pair of snapshots is constant: either may be adopted at any time. */
-    step(x, &(struct event){.kind = EV_CONFIG, .opts = &x->opts[take(x) % 2]});
+    x->adopted = take(x) % 2;
+    step(x, &(struct event){.kind = EV_CONFIG, .opts = &x->opts[x->adopted]});
 }
 
 static void op_clock(struct program *x)
@@ -578,12 +585,15 @@ static void end(struct program *x)
 {
     x->fault = (struct fault){.countdown = UINT64_MAX};
     /* Without health checks no probe is under way in the end. */
+    x->adopted = 1;
     step(x, &(struct event){.kind = EV_CONFIG, .opts = &x->opts[1]});
     run(x, 300 * NS_S);
     struct engine_load l = engine_load(x->engine);
     MUST(l.relays == 0 && l.relays_open == 0);
     MUST(l.tries == 0);
     MUST(l.blocks == 0);
+    const struct counters *c = engine_counters(x->engine);
+    MUST(x->records + c->log_dropped >= c->transactions);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
