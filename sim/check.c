@@ -501,8 +501,8 @@ void check_set_up(struct world *w, const struct call *c)
     const struct plan *p = &w->plan;
     bool edges_fault = c->status == 408 || c->status >= 500;
     bool jumped = w->edge[0].skew + w->edge[1].skew > 0;
-    if (!p->clean || !p->health || p->tiny || p->topology == TOPO_FACING || c->rang || jumped ||
-        c->cancel_after != 0 || !edges_fault || c->status == 603)
+    if (!p->clean || !p->health || p->tiny || p->storm || p->topology == TOPO_FACING || c->rang ||
+        jumped || c->cancel_after != 0 || !edges_fault || c->status == 603)
         return;
     for (unsigned i = 1; i < SERVERS; i++) { /* a slow one without a 100 looks like a dead one */
         if (w->server[i].fails_by_nature || w->server[i].skips_trying)

@@ -94,6 +94,7 @@ static void hang_up(struct world *w, unsigned call)
 {
     struct call *c = &w->call[call];
     c->state = CALL_LEAVES;
+    c->is_long = c->is_long && w->phase >= PHASE_FINAL; /* it did not live that long */
     if (dialog_request(w, c->agent, &c->dialog, SIP_M_BYE, FOR_BYE, (int)call) == NONE)
         finish(w, c);
 }
@@ -246,7 +247,9 @@ void uac_step(struct world *w, unsigned call, enum call_step step)
     case STEP_MIDDLE:
         if (c->state == CALL_TALKS && c->middle == 1)
             (void)dialog_request(w, c->agent, &c->dialog, SIP_M_INFO,
-                                 c->must_succeed && c->hangs_up ? FOR_SURE : FOR_OTHER, (int)call);
+                                 c->must_succeed && c->hangs_up && c->talk > 2 * NS_S ? FOR_SURE
+                                                                                      : FOR_OTHER,
+                                 (int)call);
         else if (c->state == CALL_TALKS)
             (void)dialog_request(w, c->agent, &c->dialog, SIP_M_INVITE, FOR_REINVITE, (int)call);
         break;
