@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * One worker's brain as a whole: hand-over, reloads, commands, what is shown, probes, connections.
- */
+ * covers: edge/probe.c, edge/show.c */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
