@@ -508,6 +508,9 @@ void check_set_up(struct world *w, const struct call *c)
         if (w->server[i].fails_by_nature || w->server[i].skips_trying)
             return;
     }
+    /* A server that forgot the call and is alive again looks like one that still thinks. */
+    if (c->status == 408 && w->node[NODE_SERVER].life > 0)
+        return;
     world_fail(w, "set-up: call %s ended with %u though only one server of three fails",
                c->dialog.call_id, c->status);
 }

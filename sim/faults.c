@@ -172,6 +172,8 @@ void faults_heal(struct world *w)
             w->edge[i].worker[k].fault = (struct fault){.countdown = UINT64_MAX};
     }
     for (unsigned i = 0; i < SERVERS; i++) {
+        if (!w->node[NODE_SERVER + i].up)
+            w->node[NODE_SERVER + i].life++;
         w->node[NODE_SERVER + i].up = true;
         w->server[i].silent = false;
         w->server[i].fails_permille = 0;
