@@ -57,9 +57,12 @@ static void tell_error(struct slice line, FILE *err)
     while (n < rest.n && rest.p[n] != '"')
         n += rest.p[n] == '\\' ? 2 : 1;
     struct slice text = slice_trim(slice_take(rest, n));
-    fputs("weir: ", err);
+    /* Whole lines are for people already; a few words are not. */
+    bool is_lines = text.n >= 2 && memcmp(text.p + text.n - 2, "\\n", 2) == 0;
+    if (!is_lines)
+        fputs("weir: ", err);
     put_unescaped(text, err);
-    if (text.n < 2 || memcmp(text.p + text.n - 2, "\\n", 2) != 0)
+    if (!is_lines)
         fputc('\n', err);
 }
 

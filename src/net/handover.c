@@ -183,6 +183,9 @@ static void switch_config(struct worker *w, const struct order *o)
     w->config = s->config;
     w->gather = s->config->gather_us * NS_US;
     int failed = 0;
+    for (unsigned i = 0; i < LISTENERS_MAX; i++) /* before their numbers find new tenants */
+        if (s->revive[i] != LISTENER_NONE)
+            failed |= udp_revive(w, s->revive[i], (uint8_t)i);
     for (unsigned i = 0; i < LISTENERS_MAX; i++)
         if (s->fd[w->index][i] >= 0)
             failed |= worker_adopt(w, s->config, (uint8_t)i, s->fd[w->index][i]);

@@ -18,11 +18,20 @@
 
 enum { LINES_BYTES = 256 * 1024, LINE_BYTES_MAX = 16 * 1024 };
 enum { NOTICE_KINDS = 16, NOTICES_PER_SECOND = 10, NOTICE_TEXT_MAX = 512 };
+enum { SAID_MAX = 16 };
+#define SAID_WITHIN (10 * NS_S)
 enum { DRAIN_EVERY_MS = 50, QUIET_ROUNDS = 3, LOG_NAMES_BYTES = 256 };
 
 struct notice_rate {
     mono_ns window;
     uint32_t count, suppressed;
+};
+
+/* Each worker finds out for itself that a target is down: one line is enough. */
+struct said {
+    uint64_t hash;
+    uint32_t worker;
+    mono_ns at;
 };
 
 struct logger {
@@ -39,6 +48,8 @@ struct logger {
     char name_bytes[3][LOG_NAMES_BYTES];
     uint64_t lines_lost;
     struct notice_rate rate[NOTICE_KINDS];
+    struct said said[SAID_MAX];
+    unsigned said_next;
     struct text lines;
 };
 
@@ -155,6 +166,20 @@ static void notice(struct logger *l, uint32_t kind, struct slice text)
     say(kind, text, 0);
 }
 
+/* Has another worker just said the same? */
+static bool is_echo(struct logger *l, uint32_t worker, uint32_t kind, struct slice text)
+{
+    static const struct hash_seed seed; /* own words, no table: nobody gains by a collision */
+    uint64_t hash = siphash(&seed, text.p, text.n) ^ kind;
+    mono_ns now = mono_now();
+    for (unsigned i = 0; i < SAID_MAX; i++)
+        if (l->said[i].hash == hash && l->said[i].worker != worker && l->said[i].at != 0 &&
+            now < mono_add(l->said[i].at, SAID_WITHIN))
+            return true;
+    l->said[l->said_next++ % SAID_MAX] = (struct said){hash, worker, now};
+    return false;
+}
+
 /* What was counted is told even when no other of its kind follows. */
 static void tell_suppressed(struct logger *l)
 {
@@ -229,7 +254,7 @@ static bool drain(struct logger *l)
             any = true;
             if (head.piece == LOG_PIECE_RECORD)
                 put_record(l, slice_drop(r, sizeof head));
-            else
+            else if (!is_echo(l, i, head.notice, slice_drop(r, sizeof head)))
                 notice(l, head.notice, slice_drop(r, sizeof head));
         }
     }

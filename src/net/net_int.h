@@ -179,6 +179,8 @@ enum { ACT_DONE = 255 };
 /* ---- datagrams --------------------------------------------------------------------------------
  */
 
+#define FAREWELL_NS (32 * NS_S) /* 64 × T1: nothing that was begun waits longer */
+
 enum {
     UDP_BATCH = 64,
     /* Not a multiple of a page: else all slots would fight for the same few cache sets. */
@@ -320,6 +322,8 @@ int udp_init(struct worker *w);
 void udp_done(struct worker *w);
 int udp_adopt(struct worker *w, uint8_t listener, int fd);
 void udp_drop(struct worker *w, uint8_t listener);
+/* Listener `to` begins with the socket that `from` left behind. 0, or -1 when it is gone. */
+int udp_revive(struct worker *w, uint8_t from, uint8_t to);
 void udp_receive(struct worker *w);
 void udp_send(struct worker *w);
 void udp_tell_failed(struct worker *w);
@@ -359,6 +363,7 @@ struct switching {
     const struct config *config;
     int fd[WORKERS_MAX][LISTENERS_MAX]; /* new sockets, -1 elsewhere */
     bool drop[LISTENERS_MAX];           /* listeners that go */
+    uint8_t revive[LISTENERS_MAX];      /* whose farewell socket this one takes; LISTENER_NONE */
 };
 
 struct order {
@@ -435,6 +440,12 @@ void resolver_ask(struct worker *w, const struct action *a);
 
 struct control;
 
+/* What main knows of the workers' farewell sockets: a listener that comes back takes them. */
+struct farewell {
+    struct addr bind;
+    mono_ns until; /* 0 = none */
+};
+
 struct net {
     const struct net_run *run;
     struct config *config;
@@ -448,6 +459,7 @@ struct net {
     uint64_t next_id;
     bool draining;
     mono_ns drain_until;
+    struct farewell farewell[LISTENERS_MAX];
 };
 
 /* Sends an order with an argument. 0, or -1 when the worker's ring is full. */
@@ -474,8 +486,8 @@ void control_tick(struct control *c, mono_ns now);
 int net_reload(struct net *net, FILE *errors);
 
 /* Opens every listener of `c` that `previous` (may be NULL) does not have, for all workers. */
-int listeners_open(const struct config *c, const struct config *previous, struct switching *s,
-                   FILE *errors);
+int listeners_open(const struct net *net, const struct config *c, const struct config *previous,
+                   struct switching *s, FILE *errors);
 void listeners_close(struct switching *s, uint32_t workers);
 
 void net_drain(struct net *net);

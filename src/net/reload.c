@@ -63,11 +63,36 @@ void listeners_close(struct switching *s, uint32_t workers)
     }
 }
 
+/* The listener that had this address a moment ago and whose sockets still say farewell there. */
+static uint8_t farewell_at(const struct net *net, const struct edge_listener *l)
+{
+    mono_ns soon = mono_add(mono_now(), NS_S);
+    for (unsigned id = 0; id < LISTENERS_MAX && l->transport == TP_UDP; id++)
+        if (net->farewell[id].until > soon && addr_equal(&net->farewell[id].bind, &l->bind))
+            return (uint8_t)id;
+    return LISTENER_NONE;
+}
+
+static void note_farewells(struct net *net, const struct config *old, const struct switching *s)
+{
+    for (unsigned id = 0; id < LISTENERS_MAX; id++) {
+        if (s->revive[id] != LISTENER_NONE)
+            net->farewell[s->revive[id]].until = 0;
+        if (s->fd[0][id] >= 0)
+            net->farewell[id].until = 0; /* the number has a new tenant */
+    }
+    for (unsigned id = 0; id < LISTENERS_MAX; id++) {
+        const struct edge_listener *l = &old->engine.edge.listener[id];
+        if (s->drop[id] && l->transport == TP_UDP)
+            net->farewell[id] = (struct farewell){l->bind, mono_add(mono_now(), FAREWELL_NS)};
+    }
+}
+
 static const char *advice(int error)
 {
     switch (error) {
     case EADDRINUSE:
-        return " (another process, or a listener removed less than 32 s ago, has it)";
+        return " (another process has it)";
     case EADDRNOTAVAIL:
         return " (no interface of this machine has it)";
     case EACCES:
@@ -77,17 +102,21 @@ static const char *advice(int error)
     }
 }
 
-int listeners_open(const struct config *c, const struct config *previous, struct switching *s,
-                   FILE *errors)
+int listeners_open(const struct net *net, const struct config *c, const struct config *previous,
+                   struct switching *s, FILE *errors)
 {
     s->config = c;
     memset(s->fd, -1, sizeof s->fd);
+    memset(s->revive, LISTENER_NONE, sizeof s->revive);
     int failed = 0;
     for (unsigned id = 0; id < LISTENERS_MAX; id++) {
         const struct edge_listener *l = &c->engine.edge.listener[id];
         bool kept = is_kept(previous, c, id);
         s->drop[id] = previous != NULL && previous->engine.edge.listener[id].used && !kept;
         if (!l->used || kept)
+            continue;
+        s->revive[id] = farewell_at(net, l);
+        if (s->revive[id] != LISTENER_NONE)
             continue;
         int error = open_for_all(c, id, s);
         if (error == 0)
@@ -193,7 +222,7 @@ int net_reload(struct net *net, FILE *errors)
         return -1;
     struct switching *s = (struct switching *)calloc(1, sizeof *s);
     if (s == NULL || c->workers != net->workers || logger_try(c, errors) != 0 ||
-        listeners_open(c, old, s, errors) != 0) {
+        listeners_open(net, c, old, s, errors) != 0) {
         free(s);
         config_free(c);
         return -1;
@@ -206,6 +235,7 @@ int net_reload(struct net *net, FILE *errors)
         return -1;
     }
     net->config = c;
+    note_farewells(net, old, s);
     (void)logger_switch(net->logger, c, errors);
     if (result > 0)
         return -1; /* somebody may still hold the old one, and the order: both stay */

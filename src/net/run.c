@@ -97,7 +97,7 @@ static int start(struct net *net)
     struct switching *s = (struct switching *)calloc(1, sizeof *s);
     int64_t accepted_max = connections_per_worker(net->config);
     int failed = -1;
-    if (s != NULL && accepted_max > 0 && listeners_open(net->config, NULL, s, stderr) == 0) {
+    if (s != NULL && accepted_max > 0 && listeners_open(net, net->config, NULL, s, stderr) == 0) {
         failed = make_workers(net, s, (uint32_t)accepted_max);
         listeners_close(s, net->workers);
     }

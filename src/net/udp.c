@@ -17,8 +17,6 @@
 #include <unistd.h>
 #include "net/net_int.h"
 
-#define FAREWELL_NS (32 * NS_S) /* 64 × T1: nothing that was begun waits longer */
-
 enum { ERRORS_PER_TURN = 32, PING_BYTES_MAX = 4, FLAT_PIECES_MIN = 3 };
 
 int udp_init(struct worker *w)
@@ -89,6 +87,17 @@ void udp_drop(struct worker *w, uint8_t listener)
     else
         w->udp.bye[listener] = (struct udp_farewell){s->fd, mono_add(w->now, FAREWELL_NS)};
     *s = (struct udp_socket){.fd = -1};
+}
+
+int udp_revive(struct worker *w, uint8_t from, uint8_t to)
+{
+    struct udp_farewell *b = &w->udp.bye[from];
+    int fd = b->fd, unused = 0;
+    if (fd < 0)
+        return -1;
+    b->fd = -1;
+    (void)setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof unused);
+    return udp_adopt(w, to, fd);
 }
 
 void udp_close_farewells(struct worker *w)
