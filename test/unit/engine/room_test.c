@@ -104,6 +104,21 @@ static void scene_name(struct world *w)
     answer(w, "carol", "INVITE", 486);
 }
 
+/* The ACK of a call whose callee is a name. */
+static void scene_ack(struct world *w)
+{
+    world_invite(w, "alice", "1");
+    answer(w, "a", "INVITE", 200);
+    char *text = world_request("ACK", "sip:bob@name.test", "proxy", "1", NULL);
+    for (unsigned i = 0; i < 2; i++) {
+        world_udp(w, 2, "proxy", text);
+        if (w->resolve_id != 0)
+            world_resolved(w, (const char *const[]){"bob"}, 1);
+    }
+    world_udp(w, 2, "proxy", text); /* never resolved */
+    free(text);
+}
+
 static void scene_connections(struct world *w)
 {
     for (unsigned i = 0; i < 3; i++)
@@ -163,6 +178,7 @@ LADDER(cancel)
 LADDER(exhausted)
 LADDER(name)
 LADDER(connections)
+LADDER(ack)
 
 /* ---- full tables ----------------------------------------------------------------------------- */
 
@@ -227,6 +243,8 @@ int main(void)
         cmocka_unit_test(name_forever),
         cmocka_unit_test(connections_once),
         cmocka_unit_test(connections_forever),
+        cmocka_unit_test(ack_once),
+        cmocka_unit_test(ack_forever),
         cmocka_unit_test(full_table_says_503),
         cmocka_unit_test(full_blocks_say_503),
         cmocka_unit_test(a_lingering_transaction_takes_at_most_1_kib),
