@@ -27,6 +27,8 @@ mode_debug := -O0 -g3 -DSELF_CHECK
 mode_asan := -O1 -g $(SANE) -fsanitize=address,undefined -DSELF_CHECK -DSLAB_OFF
 mode_tsan := -O1 -g $(SANE) -fsanitize=thread -DSELF_CHECK
 mode_fuzz := -O1 -g $(SANE) -fsanitize=fuzzer-no-link,address,undefined -DSELF_CHECK -DSLAB_OFF
+# A bug on purpose, for the simulator to find: never installed, never shipped.
+mode_planted := -O1 -g -DSELF_CHECK -DWEIR_PLANTED_BUG
 mode_cov := -O0 -g --coverage -DSELF_CHECK
 
 link_asan := -fsanitize=address,undefined
@@ -36,7 +38,7 @@ link_cov := --coverage
 
 MODE := $(mode_$(BUILD))
 ifeq ($(MODE),)
-$(error BUILD=$(BUILD): one of release debug asan tsan fuzz cov)
+$(error BUILD=$(BUILD): one of release debug asan tsan fuzz cov planted)
 endif
 
 CPPFLAGS += -D_GNU_SOURCE -Isrc -MMD -MP

@@ -27,6 +27,7 @@ BUILDS = [
     ("asan", ["BUILD=asan", "CC=gcc", "everything"]),
     ("tsan", ["BUILD=tsan", "CC=gcc", "all", "unit"]),
     ("clang", ["BUILD=release", "CC=clang", "everything"]),
+    ("planted", ["BUILD=planted", "CC=gcc", "sim-build"]),
 ]
 TSAN_UNITS = ("base/ring", "net/")
 
@@ -156,6 +157,9 @@ def stage_sim(tally):
     with concurrent.futures.ThreadPoolExecutor(CORES) as pool:
         for first, (status, text) in pool.map(one, range(1, SIM_SEEDS + 1, share)):
             tally.case(f"sim seeds {first} to {first + share - 1}", status == 0, text)
+    status, text = run([os.path.join(ROOT, "build/planted/sim"), "--first", "1", "--seeds", "100"],
+                       240)
+    tally.case("sim finds a bug that was planted", status == 1, text)
     once = run([program, "--seed", "7", "--trace"], 120)
     again = run([program, "--seed", "7", "--trace"], 120)
     tally.case(f"sim seed 7 twice: one trace of {len(once[1])} bytes",
