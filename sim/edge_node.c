@@ -537,7 +537,8 @@ void edge_boot(struct world *w, unsigned edge)
     e->conf_now = 0;
     conf_fill(w, edge, &e->conf[0], w->plan.health, NONE);
     e->generation = (uint32_t)prng_u64(rnd) | 1;
-    struct hash_seed shared = {prng_u64(rnd), prng_u64(rnd)};
+    struct hash_seed shared = {.k0 = prng_u64(rnd)};
+    shared.k1 = prng_u64(rnd);
     w->node[NODE_EDGE + edge].up = true;
     w->node[NODE_EDGE + edge].life++;
     for (unsigned i = 0; i < w->plan.workers; i++) {

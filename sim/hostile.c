@@ -86,6 +86,7 @@ static size_t put_mischief(struct world *w, unsigned node, enum mischief what, c
                            size_t cap)
 {
     size_t n;
+    const char *route;
     switch (what) {
     case NOISE:
         return put_noise(w, dst, cap / 8);
@@ -96,8 +97,9 @@ static size_t put_mischief(struct world *w, unsigned node, enum mischief what, c
         return put_request(w, node, dst, cap, "INVITE", "evil",
                            "Route: <sip:192.0.2.66:6666;lr>\r\n");
     case LIFTED_TOKEN:
+        route = lift_route(w);
         return put_request(w, node, dst, cap, draw(w, RND_HOSTILE, 2) == 0 ? "INVITE" : "BYE",
-                           "evil", lift_route(w));
+                           "evil", route);
     case STRAY_RESPONSE:
         return put_response(w, node, dst, cap);
     case STRAY_ACK:

@@ -34,14 +34,15 @@ static void draw_nodes(struct world *w)
         n->addr[0] = address(false, 2, 1 + i, SIP_PORT);
         n->up = true;
         unsigned rnd = RND_SERVER + i;
-        w->server[i] = (struct server){
-            .fails_permille = (uint16_t)(draw_chance(w, rnd, 300) ? draw(w, rnd, 400) : 0),
-            .rejects_options = draw_chance(w, rnd, 200),
-            .skips_trying = draw_chance(w, rnd, 200),
-            .uses_sent_by = draw_chance(w, rnd, 300),
-            .has_name = draw_chance(w, rnd, 150),
-        };
-        w->server[i].fails_by_nature = w->server[i].fails_permille > 0;
+        /* One draw a statement: the order within an initialiser is the compiler's. */
+        struct server *srv = &w->server[i];
+        if (draw_chance(w, rnd, 300))
+            srv->fails_permille = (uint16_t)draw(w, rnd, 400);
+        srv->rejects_options = draw_chance(w, rnd, 200);
+        srv->skips_trying = draw_chance(w, rnd, 200);
+        srv->uses_sent_by = draw_chance(w, rnd, 300);
+        srv->has_name = draw_chance(w, rnd, 150);
+        srv->fails_by_nature = srv->fails_permille > 0;
     }
 }
 
@@ -160,14 +161,14 @@ static void draw_call(struct world *w, unsigned call, mono_ns at, bool must_succ
                 : kind < 93 ? CALL_OPTIONS
                             : CALL_MESSAGE,
         .agent = (uint16_t)(NODE_AGENT + agent),
-        .hangs_up = draw_chance(w, rnd, 650),
-        .again = draw_chance(w, rnd, 50),
-        .middle = (uint8_t)draw(w, rnd, 3),
         .start = at,
-        .talk = draw_between(w, rnd, 100 * NS_MS, 8 * NS_S),
         .patience = w->plan.pool.within + w->plan.timer_c + 40 * NS_S,
         .invite = NONE,
     };
+    c->hangs_up = draw_chance(w, rnd, 650);
+    c->again = draw_chance(w, rnd, 50);
+    c->middle = (uint8_t)draw(w, rnd, 3);
+    c->talk = draw_between(w, rnd, 100 * NS_MS, 8 * NS_S);
     c->is_long = !must_succeed && draw_chance(w, rnd, 80);
     if (c->is_long) {
         c->hangs_up = true;
