@@ -171,14 +171,18 @@ def stage_scenario(tally):
     child = subprocess.Popen([sys.executable, "test/scenario/run.py"], cwd=ROOT, text=True,
                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     last = ""
-    for line in child.stdout:
-        if re.fullmatch(r"\d+ passed, \d+ failed\n", line):
-            last = line
-        else:
-            print(line, end="", flush=True)
-        if line.startswith("FAILED"):
-            tally.failures.append("scenario " + line[7:].strip())
-    status = child.wait()
+    try:
+        for line in child.stdout:
+            if re.fullmatch(r"\d+ passed, \d+ failed\n", line):
+                last = line
+            else:
+                print(line, end="", flush=True)
+            if line.startswith("FAILED"):
+                tally.failures.append(line[7:].strip())
+    finally:
+        if child.poll() is None:
+            child.terminate()
+        status = child.wait()
     m = re.match(r"(\d+) passed, (\d+) failed", last)
     if m:
         tally.passed += int(m.group(1))
@@ -212,4 +216,5 @@ def main():
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *a: sys.exit(1))
     sys.exit(main())

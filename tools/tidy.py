@@ -70,13 +70,10 @@ class Tree:
 
     def __init__(self):
         os.chdir(ROOT)
-        out = subprocess.run(["git", "ls-files", "-z", "--cached", "--others",
-                              "--exclude-standard"], capture_output=True, check=False)
-        if out.returncode == 0:
-            names = out.stdout.decode().split("\0")
-        else:  # an unpacked archive is fine too
-            names = [os.path.relpath(os.path.join(at, n), ROOT) for at, folders, names
-                     in os.walk(ROOT) if "/build" not in at and "/.git" not in at for n in names]
+        names = []
+        for at, folders, files in os.walk("."):
+            folders[:] = [f for f in folders if f not in (".git", "build", "__pycache__")]
+            names += [os.path.relpath(os.path.join(at, n)) for n in files]
         self.names = sorted(n for n in set(names) if n and os.path.isfile(n))
         self.cache = {}
         self.rooms, self.pure = read_deps()
