@@ -82,9 +82,16 @@ struct dns_cache {
     struct dns_entry entry[DNS_CACHE_SETS][DNS_CACHE_WAYS];
 };
 
+/* What was asked, comparable: `name` (at most DNS_NAME_BYTES_MAX bytes of it) in lower case. */
 void dns_key_init(struct dns_key *k, struct slice name, uint16_t port, uint8_t transport);
+/* The same question? */
 bool dns_key_equal(const struct dns_key *a, const struct dns_key *b);
+
+/* What is known of `k` and still holds at `now`, or NULL. Valid until the next dns_cache_put(). */
 const struct dns_entry *dns_cache_find(struct dns_cache *c, const struct dns_key *k, mono_ns now);
+
+/* Remembers for `live` from `now` on that `k` leads to these (0 = nowhere), in place of what was
+ * known of it before. */
 void dns_cache_put(struct dns_cache *c, const struct dns_key *k, const struct dns_result *results,
                    unsigned count, dur_ns live, mono_ns now);
 
