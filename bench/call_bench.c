@@ -186,6 +186,7 @@ int main(int argc, char **argv)
     e->hops_max = 70;
     e->timers = TXN_TIMERS_DEFAULT;
     e->timer_c = 185 * NS_S;
+    e->trying_delay = 100 * NS_MS;
     e->log_transactions = true;
     edge_limits_default(&opts.limits);
 

@@ -155,6 +155,7 @@ void conf_fill(struct world *w, unsigned edge, struct conf *c, bool health, int 
     e->hops_max = 70;
     e->timers = TXN_TIMERS_DEFAULT;
     e->timer_c = w->plan.timer_c;
+    e->trying_delay = 100 * NS_MS;
     e->connect_timeout = w->plan.connect_timeout;
     e->connections_per_target = w->plan.connections_per_target;
     e->log_transactions = true;

@@ -65,6 +65,7 @@ void relay_send_up(struct edge *e, struct relay *r, int status, struct slice byt
     if (!(todo & TXN_DO_SEND))
         return;
     emit_to(e, &r->from, bytes);
+    r->trying_due = false;
     blocks_release(&e->blocks, &r->response);
     bool may_repeat = !r->server.reliable && r->server.state != TXN_ACCEPTED && status > 100;
     /* Without room a repeat of the request is absorbed in silence: the answer itself has left. */
@@ -75,6 +76,8 @@ void relay_send_up(struct edge *e, struct relay *r, int status, struct slice byt
         e->relays_open--;
         relay_leave_flow(e, r);
         blocks_release(&e->blocks, &r->hops);
+        relay_arm_exactly(e, r);
+        return;
     }
     relay_arm(e, r);
 }
@@ -126,6 +129,7 @@ void relay_answer_100(struct edge *e, struct relay *r)
     if (sip_write_reply(&t, &e->msg, &reply) != 0)
         return;
     scratch_keep(e, &t);
+    r->trying_due = false;
     unsigned todo = txn_reply(&r->server, 100, &e->opts->timers, e->now);
     if (todo & TXN_DO_SEND)
         emit_to(e, &r->from, text_slice(&t));

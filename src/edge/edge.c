@@ -169,7 +169,11 @@ static mono_ns relay_deadline(const struct edge *e, const struct relay *r)
     if (relay_is_over(r))
         return e->now;
     mono_ns at = txn_deadline(&r->server);
-    return r->answered ? at : mono_min(at, mono_min(r->give_up_at, r->timer_c_at));
+    if (r->answered)
+        return at;
+    if (r->trying_due)
+        at = mono_min(at, mono_add(r->arrived, e->opts->trying_delay));
+    return mono_min(at, mono_min(r->give_up_at, r->timer_c_at));
 }
 
 /* Timers are lazy: one that moved later is found early and armed again then, which is cheaper than
@@ -178,6 +182,18 @@ static void arm_lazily(struct edge *e, struct wheel_node *n, mono_ns at)
 {
     if (!wheel_is_armed(n) || at < n->at)
         wheel_arm(&e->wheel, n, at);
+}
+
+/* Once only the lingering is left, the timer goes straight to its end: found early it would have to
+ * be moved then, when nothing of this relay is in the caches any more. */
+void relay_arm_exactly(struct edge *e, struct relay *r)
+{
+    wheel_arm(&e->wheel, &r->timer, relay_deadline(e, r));
+}
+
+void try_arm_exactly(struct edge *e, struct try *t)
+{
+    wheel_arm(&e->wheel, &t->timer, mono_min(txn_deadline(&t->client), t->no_answer_at));
 }
 
 void relay_arm(struct edge *e, struct relay *r)

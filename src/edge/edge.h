@@ -56,7 +56,8 @@ struct edge_opts {
     bool strip_foreign_routes; /* instead of 403 */
     uint8_t hops_max;          /* Max-Forwards cap, 70 */
     struct txn_timers timers;
-    dur_ns timer_c; /* > 180 s (RFC 3261 16.6.11) */
+    dur_ns trying_delay; /* 100 goes after this long without an answer; 0 = at once */
+    dur_ns timer_c;      /* > 180 s (RFC 3261 16.6.11) */
     dur_ns connect_timeout;
     uint16_t connections_per_target;
     bool log_transactions;

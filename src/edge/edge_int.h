@@ -52,6 +52,7 @@ struct relay {
     bool cancelled : 1; /* by upstream */
     bool answered : 1;  /* a final went upstream */
     bool on_flow : 1;
+    bool trying_due : 1; /* a 100 of ours, trying_delay after arrival, if nothing else goes first */
     bool caller_gone : 1; /* its connection broke: nobody is left to answer */
     bool resolving : 1;
     bool in_dialog : 1, by_token : 1;
@@ -142,6 +143,8 @@ struct relay *relay_of(const struct edge *e, const struct try *t);
 uint32_t since_us(mono_ns later, mono_ns earlier);
 bool relay_is_over(const struct relay *r);
 void relay_arm(struct edge *e, struct relay *r);
+void relay_arm_exactly(struct edge *e, struct relay *r);
+void try_arm_exactly(struct edge *e, struct try *t);
 void relay_free(struct edge *e, struct relay *r);
 void relay_settle(struct edge *e, struct relay *r);
 void try_arm(struct edge *e, struct try *t);

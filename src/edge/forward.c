@@ -474,10 +474,15 @@ static void begin_name(struct edge *e, struct relay *r, const struct where *w)
     relay_resolve(e, r, w);
 }
 
+/* RFC 3261 17.2.1 wants a 100 within 200 ms unless something better comes. Most targets answer in a
+ * few: then ours would be one message more for everybody, and it is left out. When the target says
+ * 100 itself, ours goes at once (pass_trying). */
 void relay_begin(struct edge *e, struct relay *r, const struct where *w)
 {
-    if (r->method == SIP_M_INVITE)
+    if (r->method == SIP_M_INVITE && e->opts->trying_delay == 0)
         relay_answer_100(e, r);
+    else
+        r->trying_due = r->method == SIP_M_INVITE;
     relay_arm(e, r);
     if (w->kind == WHERE_POOL)
         begin_pool(e, r);

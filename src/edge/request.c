@@ -232,9 +232,8 @@ static bool breadth_is_spent(const struct sip_msg *m)
 }
 
 /* Loops and limits. Returns the fault to answer, or status 0. */
-static struct sip_fault guard_request(struct edge *e, const struct origin *from, uint64_t loop_hash)
+static struct sip_fault guard_request(struct edge *e, uint64_t loop_hash)
 {
-    (void)from;
     if (loops_here(e, &e->msg, &e->facts, loop_hash)) {
         e->count.loops++;
         emit_notice(e, NOTICE_LOOP, e->facts.call_id);
@@ -325,7 +324,8 @@ void edit_hops(struct edge *e)
     sip_set_header(&e->edits, SIP_H_MAX_FORWARDS, text_slice(&t), &e->out->scratch);
 }
 
-static void new_request(struct edge *e, const struct origin *from, struct txn_key key)
+static void new_request(struct edge *e, const struct origin *from, struct txn_key key,
+                        uint64_t loop_hash)
 {
     struct sip_fault fault;
     if (e->msg.method == SIP_M_OPTIONS && is_for_us(e)) {
@@ -333,8 +333,12 @@ static void new_request(struct edge *e, const struct origin *from, struct txn_ke
         answer_stateless(e, from, &fault, SLICE_NONE);
         return;
     }
-    uint64_t loop_hash = loop_hash_of(e, &e->msg, &e->facts);
-    fault = guard_request(e, from, loop_hash);
+    struct txn_key way = {0, 0};
+    if (e->facts.to_tag.n == 0) {
+        way = txn_merge_key(&e->seed, &e->msg, &e->facts, (enum sip_method)e->facts.method);
+        map_prefetch(&e->by_merge, way.a);
+    }
+    fault = guard_request(e, loop_hash);
     if (fault.status != 0) {
         refuse_request(e, from, &fault,
                        fault.status == 503 ? SLICE("Retry-After: 5\r\n") : SLICE_NONE, 'P');
@@ -342,8 +346,6 @@ static void new_request(struct edge *e, const struct origin *from, struct txn_ke
     }
     uint64_t merge = 0;
     if (e->facts.to_tag.n == 0) {
-        struct txn_key way =
-            txn_merge_key(&e->seed, &e->msg, &e->facts, (enum sip_method)e->facts.method);
         bool known = find_by(e, &e->by_merge, way, true) != NULL;
         if (known && !passed_here(e, &e->msg)) {
             e->count.merged++;
@@ -389,9 +391,11 @@ void edge_on_request(struct edge *e, const struct origin *from, const struct eve
     }
     struct txn_key key =
         txn_server_key(&e->seed, &e->msg, &e->facts, (enum sip_method)e->msg.method);
+    map_prefetch(&e->by_key, key.a);
+    uint64_t loop_hash = loop_hash_of(e, &e->msg, &e->facts); /* meanwhile */
     struct relay *r = find_by(e, &e->by_key, key, false);
     if (r != NULL)
         on_repeat(e, r);
     else
-        new_request(e, from, key);
+        new_request(e, from, key, loop_hash);
 }

@@ -41,6 +41,16 @@ static struct slice without_via(struct edge *e)
     return n < 0 ? SLICE_NONE : slice_of(p, (size_t)n);
 }
 
+/* The target's 100 is hop by hop. Ours, if it has not gone yet, says the same and goes now. */
+static void pass_trying(struct edge *e, struct relay *r)
+{
+    if (!r->trying_due || r->answered)
+        return;
+    struct slice bytes = without_via(e);
+    if (bytes.n > 0)
+        relay_send_up(e, r, 100, bytes);
+}
+
 static void pass_provisional(struct edge *e, struct relay *r, struct try *t)
 {
     int status = e->msg.status;
@@ -56,6 +66,7 @@ static void pass_provisional(struct edge *e, struct relay *r, struct try *t)
             t->no_answer_at = mono_add(e->now, half);
         }
         t->heard_100 = true;
+        pass_trying(e, r);
         return;
     }
     if (t->abandoned) {
@@ -241,6 +252,8 @@ void edge_on_response(struct edge *e, const struct event *ev, unsigned hops)
         return;
     if (todo & TXN_DO_GONE)
         try_free(e, t);
+    else if (txn_is_final(&t->client))
+        try_arm_exactly(e, t);
     else
         try_arm(e, t);
 }

@@ -79,6 +79,10 @@ static void relay_due(struct edge *e, struct relay *r)
     r = slab_get(&e->relays, h);
     if (r == NULL)
         return;
+    if (r->trying_due && !r->answered && e->now >= mono_add(r->arrived, e->opts->trying_delay)) {
+        r->trying_due = false;
+        relay_answer(e, r, 100, SLICE_NONE, SLICE_NONE);
+    }
     unsigned todo = 0;
     if (e->now >= txn_deadline(&r->server))
         todo = txn_expire(&r->server, &e->opts->timers, e->now);
@@ -361,8 +365,8 @@ void edge_on_unreachable(struct edge *e, const struct event *ev)
     if (t == NULL || t->nonce != b.nonce)
         return;
     bool by_flow = ev->flow.gen != 0 && flow_id_equal(t->hop.flow, ev->flow);
-    bool by_udp = ev->flow.gen == 0 && t->hop.transport == TP_UDP &&
-                  addr_equal(&t->hop.addr, &ev->source);
+    bool by_udp =
+        ev->flow.gen == 0 && t->hop.transport == TP_UDP && addr_equal(&t->hop.addr, &ev->source);
     if (!by_flow && !by_udp)
         return;
     t->broken = true;
