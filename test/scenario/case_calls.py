@@ -250,3 +250,24 @@ def _(t):
     call.end.answer(got, sip.reply(got, 200))
     server.wait(lambda m: m.status == 200 and m.branch == branch, what="its answer")
     equal(call.bye().status, 200, "BYE")
+
+
+for name, caller, server in (("the caller hangs up", "uac", "uas"),
+                             ("the callee hangs up", "uac_bye", "uas_bye"),
+                             ("the caller gives up", "uac_cancel", "uas_cancel")):
+    @case(f"calls through two edges in a row, {name}")
+    def _(t, caller=caller, server=server):
+        t.sipp(server, t.ip(10), 5060)
+        edges = []
+        for me, target in ((1, t.ip(3)), (3, t.ip(10))):
+            edges.append(t.weir({
+                "node": {"name": f"edge-{me}", "id": me, "workers": 1},
+                "listeners": [{"bind": f"udp://{t.ip(me)}:5060", "side": "outside"},
+                              {"bind": f"udp://{t.ip(me + 1)}:5060", "side": "inside"}],
+                "pools": {"next": {"targets": [f"udp://{target}:5060"], "health": "off"}},
+                "routes": [{"from": "outside", "to": "next"}]}))
+        t.sipp(caller, t.ip(100), 5060, dest=t.outside, calls=40, rate=80).done(40)
+        for weir in edges:
+            counters = weir.counters()
+            equal((counters["loops"], counters["merged"], counters["routes_refused"]), (0, 0, 0),
+                  "refusals")

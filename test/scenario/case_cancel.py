@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """CANCEL in every phase."""
+import socket
 import time
 
 from kit import sip
@@ -196,3 +197,35 @@ def _(t):
     got = call.final(timeout=8)
     check(got.status in (408, 487), f"64 x T1 after the CANCEL (RFC 3261 9.1): {got.start}")
     check(sip.Msg(got.raw).call_id == call.call_id, "its own answer")
+
+
+@case("CANCEL while the connection to the target opens: 487 when that fails, and no second try")
+def _(t):
+    hole = socket.socket()
+    hole.bind((t.ip(10), 5060))
+    hole.listen(0)
+    fill = []
+    for _ in range(4):
+        s = socket.socket()
+        s.setblocking(False)
+        s.connect_ex((t.ip(10), 5060))
+        fill.append(s)
+    second = t.server(11)
+    second.invite = ((0, 180),)
+    weir = t.edge([f"tcp://{t.ip(10)}:5060", second], timers={"connect": "1s"},
+                  pool={"balance": "round-robin", "failover": {"try": "5s", "within": "8s"}})
+    end = t.end()
+    for _ in range(2):  # one of the two goes to the hole first
+        asked = len(second.invites())
+        call = t.call(end).invite()
+        time.sleep(0.3)
+        start = time.monotonic()
+        call.cancel()
+        call.end.wait(call.mine(200, "CANCEL"), what="200 to CANCEL")
+        equal(call.final().status, 487, "INVITE")
+        check(time.monotonic() - start < 1.5, "within the connect timeout")
+        if len(second.invites()) == asked:
+            time.sleep(1.2)
+            equal(len(second.invites()), asked, "INVITEs at the second target")
+    equal(weir.counters()["failovers"], 0, "failovers")
+    hole.close()

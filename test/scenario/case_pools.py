@@ -79,6 +79,9 @@ def _(t):
     end = t.end()
     place(t, 10, end)
     equal(shares([near, far]), [10, 0], "our zone alone")
+    # Only a target that has answered a probe is judged by its probes.
+    near.wait(lambda m: m.method == "OPTIONS", what="a probe")
+    time.sleep(0.1)
     near.options, near.invite = None, ()
     until(lambda: not weir.targets()[near.target()]["fit"], "the probes notice", 8)
     place(t, 5, end)

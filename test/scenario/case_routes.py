@@ -239,3 +239,34 @@ def _(t):
     weir.wait(40)
     t.weir(config)
     equal(call.bye().status, 200, "BYE after the restart")
+
+
+@case("trusted networks are inside, whatever listener they come in by")
+def _(t):
+    server, other = t.server(10), t.server(31)
+    t.edge([server], trusted=[f"{t.ip(100)}/32"])
+    uri = f"sip:dave@{other.hostport}"
+    believed, not_believed = t.call(t.end(100), uri=uri), t.call(t.end(101), uri=uri)
+    route = [("Route", f"<sip:{other.hostport};lr>")]
+    equal(believed.ask("MESSAGE", extra=route).status, 200, "MESSAGE of a trusted host by Route")
+    equal(not_believed.ask("MESSAGE", extra=route).status, 403, "MESSAGE of another")
+    equal(len(other.seen("MESSAGE")), 1, "at the other server")
+
+
+@case("from inside to a name: resolved off the message path, or a clear answer (RFC 3263)")
+def _(t):
+    import socket
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    out = t.keep(ends.Server("127.0.0.1", port))
+    t.edge([t.server()])
+    inside = t.end(11)
+    to = (t.ip(2), 5060)
+    call = ends.Call(inside, to, uri=f"sip:dave@localhost:{port};transport=udp")
+    equal(call.ask("MESSAGE", timeout=10).status, 200, "MESSAGE to localhost")
+    equal(len(out.seen("MESSAGE")), 1, "at the server of that name")
+    got = ends.Call(inside, to, uri="sip:dave@no-such-host.invalid").ask("MESSAGE", timeout=30)
+    check(got.status in (404, 408, 480, 500, 503), f"MESSAGE to nowhere: {got.start}")
+    call = ends.Call(inside, to, uri=f"sip:dave@{out.hostport}")
+    equal(call.ask("MESSAGE").status, 200, "and the edge goes on")
