@@ -15,7 +15,7 @@
 
 static void drained(struct world *w)
 {
-    world_drain(w, 200000);
+    world_drain(w, 300000);
     world_free(w);
 }
 
@@ -452,6 +452,108 @@ static void an_answer_of_our_own_keeps_no_request(void **state)
     drained(w);
 }
 
+/* ---- a 100 that waits (RFC 3261 17.2.1)
+ * ---------------------------------------------------------- */
+
+static struct world *with_delay(void)
+{
+    struct world *w = world_plan();
+    w->opts.edge.trying_delay = 100 * NS_MS;
+    world_start(w);
+    world_invite(w, "alice", "1");
+    EXPECT(w, "0 udp2 a INVITE");
+    return w;
+}
+
+static void a_100_waits_for_something_better(void **state)
+{
+    (void)state;
+    struct world *w = with_delay();
+    world_run(w, 99);
+    world_answer(w, "a", NULL, 180, NULL);
+    EXPECT(w, "99 udp0 alice 180 INVITE");
+    world_run(w, 300);
+    EXPECT_NOTHING(w);
+    drained(w);
+}
+
+static void a_100_goes_in_time(void **state)
+{
+    (void)state;
+    struct world *w = with_delay();
+    world_run(w, 300);
+    EXPECT(w, "100 udp0 alice 100 INVITE");
+    const char *m = world_last(w, "alice");
+    assert_string_equal(world_header(m, "To", 0), "<sip:service@example.com>");
+    assert_true(world_has(world_header(m, "Via", 0), "rport=5060"));
+    assert_string_equal(world_header(m, "Via", 1), "");
+    assert_string_equal(world_header(m, "Record-Route", 0), "");
+    world_run(w, 400);
+    EXPECT(w, "500 udp2 a INVITE");
+    drained(w);
+}
+
+/* A repeat of the INVITE asks for it, the target's own 100 calls it. */
+static void a_100_goes_once(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct world *w = with_delay();
+        world_run(w, 10);
+        if (i == 0)
+            world_invite(w, "alice", "1");
+        else
+            world_answer(w, "a", NULL, 100, NULL);
+        EXPECT(w, "10 udp0 alice 100 INVITE");
+        assert_string_equal(world_header(world_last(w, "alice"), "Via", 1), "");
+        world_run(w, 300);
+        EXPECT_NOTHING(w);
+        drained(w);
+    }
+}
+
+static void a_100_waits_while_it_fails_over(void **state)
+{
+    (void)state;
+    struct world *w = with_delay();
+    world_answer(w, "a", NULL, 503, NULL);
+    EXPECT(w, "0 udp2 a ACK", "0 udp2 b INVITE");
+    world_unreachable(w, "b");
+    EXPECT(w, "0 udp2 c INVITE");
+    world_run(w, 200);
+    EXPECT(w, "100 udp0 alice 100 INVITE");
+    assert_string_equal(world_header(world_last(w, "alice"), "Via", 1), "");
+    world_cancel(w, "alice", "1");
+    world_answer(w, "c", NULL, 487, NULL);
+    EXPECT(w, "201 udp0 alice 200 CANCEL", "201 udp2 c ACK", "201 udp0 alice 487 INVITE");
+    drained(w);
+}
+
+static void no_100_after_the_end(void **state)
+{
+    (void)state;
+    struct world *w = with_delay();
+    world_cancel(w, "alice", "1");
+    world_answer(w, "a", NULL, 486, NULL);
+    EXPECT(w, "0 udp0 alice 200 CANCEL", "0 udp2 a ACK", "0 udp0 alice 486 INVITE");
+    world_ack(w, "alice", "1");
+    world_run(w, 1000);
+    EXPECT_NOTHING(w);
+    drained(w);
+    w = world_plan();
+    w->opts.edge.trying_delay = 100 * NS_MS;
+    world_start(w);
+    struct flow_id f = world_accept(w, 1, "alice");
+    char *text = world_request("INVITE", "sip:service@example.com", "alice", "1", NULL);
+    world_tcp(w, f, text);
+    free(text);
+    world_close(w, f, 0);
+    world_forget(w);
+    world_run(w, 1000);
+    EXPECT_NOTHING(w);
+    drained(w);
+}
+
 /* ---- clients that ignore Record-Route -------------------------------------------------------- */
 
 static void ack_without_route_follows_its_invite(void **state)
@@ -646,6 +748,11 @@ int main(void)
         cmocka_unit_test(over_ipv6),
         cmocka_unit_test(rport_is_obeyed_for_everybody),
         cmocka_unit_test(nothing_is_sent_to_forged_sources),
+        cmocka_unit_test(a_100_waits_for_something_better),
+        cmocka_unit_test(a_100_goes_in_time),
+        cmocka_unit_test(a_100_goes_once),
+        cmocka_unit_test(a_100_waits_while_it_fails_over),
+        cmocka_unit_test(no_100_after_the_end),
         cmocka_unit_test(ack_without_route_follows_its_invite),
         cmocka_unit_test(caller_leaves_while_it_rings),
         cmocka_unit_test(caller_leaves_another_request),
