@@ -142,6 +142,7 @@ static void plan(struct program *x, unsigned which)
     e->hops_max = 70;
     e->timers = TXN_TIMERS_DEFAULT;
     e->timer_c = 185 * NS_S;
+    e->trying_delay = which * 100 * NS_MS;
     e->trying_delay = 100 * NS_MS;
     e->connect_timeout = 2 * NS_S;
     e->connections_per_target = 2;
