@@ -217,7 +217,8 @@ struct udp {
     struct udp_socket sock[LISTENERS_MAX];
     uint32_t high; /* sockets are below this index */
     struct udp_farewell bye[LISTENERS_MAX];
-    char *slots; /* UDP_BATCH × UDP_SLOT_BYTES */
+    bool bye_any; /* there is one: look for its deadline */
+    char *slots;  /* UDP_BATCH × UDP_SLOT_BYTES */
     char *flat;
     uint32_t failed_count;
     struct mmsghdr in[UDP_BATCH];

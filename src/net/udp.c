@@ -82,10 +82,12 @@ void udp_drop(struct worker *w, uint8_t listener)
         return;
     if (!s->hot)
         (void)epoll_ctl(w->epfd, EPOLL_CTL_DEL, s->fd, NULL);
-    if (setsockopt(s->fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0)
-        close(s->fd); /* deaf or gone: it must not collect what nobody reads */
-    else
+    if (setsockopt(s->fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0) {
         w->udp.bye[listener] = (struct udp_farewell){s->fd, mono_add(w->now, FAREWELL_NS)};
+        w->udp.bye_any = true;
+    } else {
+        close(s->fd); /* deaf or gone: it must not collect what nobody reads */
+    }
     *s = (struct udp_socket){.fd = -1};
 }
 
@@ -102,19 +104,21 @@ int udp_revive(struct worker *w, uint8_t from, uint8_t to)
 
 void udp_close_farewells(struct worker *w)
 {
+    w->udp.bye_any = false;
     for (unsigned i = 0; i < LISTENERS_MAX; i++) {
         struct udp_farewell *b = &w->udp.bye[i];
         if (b->fd >= 0 && b->close_at <= w->now) {
             close(b->fd);
             b->fd = -1;
         }
+        w->udp.bye_any |= b->fd >= 0;
     }
 }
 
 mono_ns udp_deadline(const struct worker *w)
 {
     mono_ns at = MONO_NONE;
-    for (unsigned i = 0; i < LISTENERS_MAX; i++)
+    for (unsigned i = 0; i < LISTENERS_MAX && w->udp.bye_any; i++)
         if (w->udp.bye[i].fd >= 0)
             at = mono_min(at, w->udp.bye[i].close_at);
     return at;
