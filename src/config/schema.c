@@ -550,7 +550,7 @@ static const struct field drain_fields[] = {
      .max = 24 * 3600 * NS_S,
      .standard = "30s",
      .zero = "off",
-     .help = "After TERM or `weir drain`: how long open transactions may take to end. `off` does "
+     .help = "After TERM: how long open transactions may take to end. `off` does "
              "not wait."},
 };
 static const struct schema drain_schema = {.what = "drain", SECTION(drain_fields)};

@@ -304,6 +304,7 @@ static enum launch launch(struct edge *e, struct relay *r, const struct hop *hop
 static void answer_no_room(struct edge *e, struct relay *r)
 {
     e->count.transactions_refused++;
+    emit_notice(e, NOTICE_TABLE_FULL, SLICE("messages or tries"));
     log_end(e, r, 503, 'R', phase_of(e, r), SLICE("Out Of Room"));
     relay_answer(e, r, 503, SLICE("Too Many Transactions"), SLICE("Retry-After: 5\r\n"));
 }

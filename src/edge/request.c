@@ -313,6 +313,7 @@ static void refuse_full(struct edge *e, const struct origin *from)
 {
     static const struct sip_fault full = {.status = 503, .reason = {"Too Many Transactions", 21}};
     e->count.transactions_refused++;
+    emit_notice(e, NOTICE_TABLE_FULL, SLICE("transactions"));
     refuse_request(e, from, &full, SLICE("Retry-After: 5\r\n"), 'R');
 }
 

@@ -49,7 +49,8 @@ struct flows *flows_new(struct arena *mem, uint32_t accepted_max, uint32_t opene
     f->accepted_max = accepted_max;
     f->seed = seed;
     f->worker = worker;
-    f->next_gen = 1;
+    /* A token may outlive the process that made it: generations begin somewhere else each time. */
+    f->next_gen = siphash(&seed, "generation", 10) >> 1 | 1;
     return f;
 }
 

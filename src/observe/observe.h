@@ -68,7 +68,7 @@ struct counters {
  *          T a timeout               N the network (refused, reset, no connection)
  *          P the edge by its rules   R resources of the edge (a table was full)
  *   phase  R receiving/checking  Q choosing a target  C connecting  H waiting for a first answer
- *          P in progress (a provisional passed)       A answered    D after the final answer */
+ *          P in progress (a provisional passed)       D after the final answer */
 struct log_record {
     uint64_t wall_ns;          /* Unix time of arrival, filled by the driver */
     mono_ns arrived;
