@@ -229,12 +229,12 @@ static void print_flows(const struct answer_rows *a)
 
 static void print_workers(const struct answer_rows *a)
 {
-    static const char *const heads[] = {"WORKER",   "RELAYS",       "OPEN",          "TRIES",
-                                        "FLOWS",    "DATAGRAMS IN", "DATAGRAMS OUT", "BUSY",
-                                        "DRAINING", "LOG LOST",     "HANDS LOST"};
-    static const char *const keys[] = {"worker",   "relays",   "relays_open", "tries",
-                                       "flows",    "udp_in",   "udp_out",     "busy",
-                                       "draining", "log_lost", "hands_lost"};
+    static const char *const heads[] = {
+        "WORKER",       "RELAYS",        "OPEN",           "TRIES",      "FLOWS",   "DRAINING",
+        "DATAGRAMS IN", "DATAGRAMS OUT", "DATAGRAMS LOST", "HANDS LOST", "LOG LOST"};
+    static const char *const keys[] = {"worker",   "relays",     "relays_open", "tries",
+                                       "flows",    "draining",   "udp_in",      "udp_out",
+                                       "udp_lost", "hands_lost", "log_lost"};
     struct table *t = table_new(heads, 11);
     for (size_t i = 0; i < a->count; i++) {
         for (unsigned k = 0; k < 11; k++) {

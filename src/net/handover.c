@@ -6,6 +6,8 @@
 #include <string.h>
 #include "net/net_int.h"
 
+enum { HANDS_PER_TURN = 256 };
+
 static char *copy_pieces(char *to, const struct iovec *iov, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
@@ -86,9 +88,16 @@ void hands_take(struct worker *w)
         unsigned i = (unsigned)__builtin_ctzll(from);
         from &= from - 1;
         struct ring *ring = w->hand_in[i];
+        unsigned taken = 0;
         for (struct slice r; (r = ring_peek(ring)).p != NULL;) {
-            if (take_one(w, ring, r))
+            if (taken == HANDS_PER_TURN) { /* the other has more than we can do at once */
+                atomic_fetch_or(&w->inbox.from_workers, 1ULL << i);
+                break;
+            }
+            if (take_one(w, ring, r)) {
+                taken++;
                 continue;
+            }
             worker_execute(w);
             w->hands_used = 0;
         }
@@ -144,7 +153,10 @@ static void answer_status(struct worker *w, uint64_t id)
     TEXT_LIT(&t, ",\"draining\":");
     text_put(&t, w->draining ? SLICE("true") : SLICE("false"));
     TEXT_LIT(&t, ",\"busy\":");
+    text_put(&t, w->busy ? SLICE("true") : SLICE("false"));
+    TEXT_LIT(&t, ",\"gathering\":");
     text_put(&t, w->hot ? SLICE("true") : SLICE("false"));
+    put_number(&t, SLICE("udp_lost"), udp_lost(w));
     put_number(&t, SLICE("log_lost"), atomic_load_explicit(&w->log->refused, memory_order_relaxed));
 #define X(name, help) put_number(&t, SLICE(#name), w->count.name);
     DRIVER_COUNTERS(X)

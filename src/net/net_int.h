@@ -330,6 +330,8 @@ void udp_send(struct worker *w);
 void udp_tell_failed(struct worker *w);
 void udp_close_farewells(struct worker *w);
 mono_ns udp_deadline(const struct worker *w);
+/* Datagrams that the kernel dropped because a socket's buffer was full. */
+uint64_t udp_lost(const struct worker *w);
 /* Decides which sockets are read every turn. */
 void udp_window(struct worker *w, bool hot);
 

@@ -13,6 +13,7 @@
 #include <time.h> /* before errqueue.h, which uses struct timespec */
 #include <linux/errqueue.h>
 #include <linux/filter.h>
+#include <linux/sock_diag.h>
 #include <string.h>
 #include <unistd.h>
 #include "net/net_int.h"
@@ -122,6 +123,20 @@ mono_ns udp_deadline(const struct worker *w)
         if (w->udp.bye[i].fd >= 0)
             at = mono_min(at, w->udp.bye[i].close_at);
     return at;
+}
+
+uint64_t udp_lost(const struct worker *w)
+{
+    uint64_t lost = 0;
+    for (uint32_t i = 0; i < w->udp.high; i++) {
+        uint32_t info[SK_MEMINFO_VARS] = {0};
+        socklen_t len = sizeof info;
+        int fd = w->udp.sock[i].fd;
+        if (fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &len) == 0 &&
+            len > SK_MEMINFO_DROPS * sizeof info[0])
+            lost += info[SK_MEMINFO_DROPS];
+    }
+    return lost;
 }
 
 void udp_window(struct worker *w, bool hot)
