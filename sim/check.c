@@ -7,7 +7,7 @@
  *   SAW_REQUEST    edge, upstream branch, method   sources (3 hashes), Max-Forwards
  *   SAW_ANSWERED   edge, our branch, method        when the first response was stepped
  *   SAW_SENT       edge, our branch, method, dest  sends, first and last, by the edge's clock
- *   SAW_TRIES      edge, upstream branch           INVITEs newly sent for it
+ *   SAW_TRIES      edge, upstream branch           INVITEs newly sent for it; a refusal
  *   SAW_RINGING    edge, upstream branch, Call-ID  our branch whose provisional went upstream
  *   SAW_CANCELLED  edge, our branch
  *   SAW_CAUSES     edge, Call-ID, CSeq, method     messages in; responses out
@@ -194,6 +194,23 @@ static void see_request(struct world *w, unsigned edge, const struct addr *sourc
     s->count++;
 }
 
+/* The newest try was answered with a failure that is no reason to ask anybody else. */
+static void see_refusal(struct world *w, unsigned edge)
+{
+    bool is_new;
+    uint16_t status = glance_in.m.status;
+    if (status < 300 || status == 408 || status == 430 || status == 503 ||
+        glance_in.f.method != SIP_M_INVITE || glance_in.branch_2nd.n == 0)
+        return;
+    struct seen *tries = look_up(
+        w, key_of(w, SAW_TRIES, edge, glance_in.branch_2nd, glance_in.f.call_id, glance_in.f.cseq),
+        &is_new);
+    if (tries->hash[0] == check_hash(glance_in.branch)) {
+        tries->hops = status;
+        tries->last = edge_now(w, edge);
+    }
+}
+
 void check_edge_in(struct world *w, unsigned edge, const struct event *ev)
 {
     struct slice bytes;
@@ -213,6 +230,7 @@ void check_edge_in(struct world *w, unsigned edge, const struct event *ev)
     }
     /* With two workers a response may be at the wrong one yet; then the hand-over tells. */
     if (w->plan.workers == 1 || ev->kind == EV_HANDED) {
+        see_refusal(w, edge);
         struct seen *s = look_up(
             w, key_of(w, SAW_ANSWERED, edge, glance_in.branch, SLICE_NONE, glance_in.f.method),
             &is_new);
@@ -323,6 +341,10 @@ static void check_new_try(struct world *w, unsigned edge)
         unsigned sends_each = w->plan.target_tcp == 2 ? 2 : 1;
         if (++tries->count > w->plan.pool.tries * sends_each)
             world_fail(w, "tries: %.*s is tried %u times", SLICE_ARG(id), tries->count);
+        if (tries->hops != 0 && edge_now(w, edge) < tries->last + 64 * t1)
+            world_fail(w, "failover: %.*s is sent on though it was answered %d", SLICE_ARG(id),
+                       tries->hops);
+        tries->hash[0] = check_hash(glance_out.branch);
     }
     if (w->plan.topology == TOPO_FACING) {
         struct seen *forwards =

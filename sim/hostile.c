@@ -21,20 +21,27 @@ enum mischief {
     MISCHIEFS
 };
 
-static size_t put_request(struct world *w, unsigned node, char *dst, size_t cap, const char *verb,
-                          const char *call_id, const char *more)
+static size_t put_request_as(struct world *w, unsigned node, char *dst, size_t cap,
+                             const char *verb, const char *call_id, const char *more,
+                             const char *tag, const char *uri)
 {
     const struct agent *a = &w->agent[node - NODE_AGENT];
     unsigned word = ++w->words;
     return (size_t)snprintf(dst, cap,
-                            "%s sip:victim@example.sim SIP/2.0\r\n"
+                            "%s %s SIP/2.0\r\n"
                             "Via: SIP/2.0/%s %s;branch=z9hG4bK.evil.%u;rport\r\n%s"
-                            "From: <sip:evil@example.sim>;tag=e%u\r\n"
+                            "From: <sip:evil@example.sim>;tag=%s\r\n"
                             "To: <sip:victim@example.sim>%s\r\nCall-ID: %s-%u\r\nCSeq: 1 %s\r\n"
                             "Content-Length: 0\r\n\r\n",
-                            verb, a->tcp ? "TCP" : "UDP", a->host, word, more, word,
+                            verb, uri, a->tcp ? "TCP" : "UDP", a->host, word, more, tag,
                             strcmp(verb, "BYE") == 0 || strcmp(verb, "ACK") == 0 ? ";tag=x" : "",
                             call_id, word, verb);
+}
+
+static size_t put_request(struct world *w, unsigned node, char *dst, size_t cap, const char *verb,
+                          const char *call_id, const char *more)
+{
+    return put_request_as(w, node, dst, cap, verb, call_id, more, "e", "sip:victim@example.sim");
 }
 
 static size_t put_noise(struct world *w, char *dst, size_t cap)
@@ -45,16 +52,24 @@ static size_t put_noise(struct world *w, char *dst, size_t cap)
     return n;
 }
 
-/* A Route line that an honest agent was given: anybody on the path could have read it. */
-static const char *lift_route(struct world *w)
+/* With the Routes of an honest agent's dialog, and its tag: anybody on the path could have read
+ * them. Only the Call-ID is another. */
+static size_t put_lifted(struct world *w, unsigned node, char *dst, size_t cap)
 {
+    const char *route = "Route: <sip:AAAAAAAAAAAAAAAAAAAA@192.0.2.77:6666;lr>\r\n";
+    const char *tag = "e", *uri = "sip:victim@example.sim";
     uint64_t from = draw(w, RND_HOSTILE, w->call_count + 1);
+    bool bye = draw(w, RND_HOSTILE, 2) == 0, keeps_tag = draw(w, RND_HOSTILE, 4) == 0;
     for (uint32_t i = 0; i < w->call_count; i++) {
         const struct call *c = &w->call[(from + i) % w->call_count];
-        if (c->confirmed && c->dialog.routes[0] != '\0')
-            return c->dialog.routes;
+        if (c->confirmed && c->dialog.routes[0] != '\0') {
+            route = c->dialog.routes;
+            tag = keeps_tag ? tag : c->tag;
+            uri = c->dialog.target;
+            break;
+        }
     }
-    return "Route: <sip:AAAAAAAAAAAAAAAAAAAA@192.0.2.77:6666;lr>\r\n";
+    return put_request_as(w, node, dst, cap, bye ? "BYE" : "INVITE", "evil", route, tag, uri);
 }
 
 static size_t put_response(struct world *w, unsigned node, char *dst, size_t cap)
@@ -86,7 +101,6 @@ static size_t put_mischief(struct world *w, unsigned node, enum mischief what, c
                            size_t cap)
 {
     size_t n;
-    const char *route;
     switch (what) {
     case NOISE:
         return put_noise(w, dst, cap / 8);
@@ -97,9 +111,7 @@ static size_t put_mischief(struct world *w, unsigned node, enum mischief what, c
         return put_request(w, node, dst, cap, "INVITE", "evil",
                            "Route: <sip:192.0.2.66:6666;lr>\r\n");
     case LIFTED_TOKEN:
-        route = lift_route(w);
-        return put_request(w, node, dst, cap, draw(w, RND_HOSTILE, 2) == 0 ? "INVITE" : "BYE",
-                           "evil", route);
+        return put_lifted(w, node, dst, cap);
     case STRAY_RESPONSE:
         return put_response(w, node, dst, cap);
     case STRAY_ACK:
