@@ -17,6 +17,7 @@ static void check(const struct dns_answer *a)
     }
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct dns_answer a;

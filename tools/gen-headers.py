@@ -118,7 +118,8 @@ def table_c(rows):
                 text += f"        if ({' && '.join(terms)})\n            return SIP_H_{id_};\n"
             out.append(f"{text}        return {last};")
         out += ["    default:", "        return SIP_H_OTHER;", "    }", "}"]
-    out += ["", "enum sip_header_id sip_header_id_of(struct slice name)", "{", "    switch (name.n) {"]
+    out += ["", "enum sip_header_id sip_header_id_of(struct slice name)", "{"]
+    out += ["    switch (name.n) {"]
     for n in fns:
         out += [f"    case {n}:", f"        return match_{n}(name.p);"]
     out += ["    default:", "        return SIP_H_OTHER;", "    }", "}", ""]

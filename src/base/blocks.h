@@ -31,7 +31,9 @@ struct blocks {
 
 extern const uint32_t block_class_bytes[BLOCK_CLASSES];
 
+/* Boot memory that blocks_init() will take from its arena, in bytes. */
 size_t blocks_memory(const uint32_t counts[BLOCK_CLASSES]);
+/* Carves `counts` blocks of each class out of `mem`. 0, or -1 when the arena is too small. */
 MUST_USE int blocks_init(struct blocks *b, struct arena *mem, const uint32_t counts[BLOCK_CLASSES]);
 
 /* To be called before the memory is used for something else; see slab_done(). */

@@ -29,6 +29,7 @@ struct map {
 
 #define MAP_END UINT32_MAX
 
+/* Boot memory that map_init() will take from its arena, in bytes. */
 size_t map_memory(uint32_t count_max);
 
 /* Room for `count_max` entries at a load of at most one half. 0, or -1 when the arena is small. */

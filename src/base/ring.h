@@ -42,6 +42,7 @@ void ring_push(struct ring *r, uint32_t n);
 struct slice ring_peek(struct ring *r);
 void ring_pop(struct ring *r);
 
+/* Either side may ask; the answer may be old by the time it is read. */
 bool ring_is_empty(const struct ring *r);
 
 #endif

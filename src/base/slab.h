@@ -80,6 +80,7 @@ void *slab_get(const struct slab *s, handle h);
 /* Gives an object back; its handle is stale from now on. NULL is ignored. */
 void slab_release(struct slab *s, void *object);
 
+/* The handle of a live object of this slab. */
 handle slab_handle(const struct slab *s, const void *object);
 
 /* Iteration over live objects, for `show` and for reload: start with *cursor = 0; NULL ends. */

@@ -27,6 +27,7 @@ struct wheel {
     uint32_t armed;
 };
 
+/* An empty wheel whose time begins at `now`. */
 void wheel_init(struct wheel *w, mono_ns now);
 
 /* Arms `n` for `at`, moving it if it was armed. MONO_NONE disarms. The node stays the caller's

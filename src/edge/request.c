@@ -258,6 +258,10 @@ static bool makes_dialog(const struct sip_facts *f)
                                 f->method == SIP_M_REFER || f->method == SIP_M_NOTIFY);
 }
 
+/* Every edge of a fleet, and each after a restart, sends a call to the same target: this hash has no
+ * secret. Who chooses Call-IDs to meet one target gains no more than by sending it as many calls. */
+static const struct hash_seed call_seed = {0x776569722063616cULL, 0x6c2062616c616e63ULL};
+
 static void relay_fill(struct edge *e, struct relay *r, const struct origin *from,
                        struct txn_key key, uint64_t loop_hash, const struct where *w)
 {
@@ -273,7 +277,7 @@ static void relay_fill(struct edge *e, struct relay *r, const struct origin *fro
     r->give_up_at = MONO_NONE;
     r->timer_c_at = MONO_NONE;
     r->loop_hash = loop_hash;
-    r->call_hash = siphash(&e->seed, f->call_id.p, f->call_id.n);
+    r->call_hash = siphash(&call_seed, f->call_id.p, f->call_id.n);
     r->first_try = NO_TRY;
     r->from_tag = token_tag_hash(f->from_tag);
     r->pool = w->kind == WHERE_POOL ? w->pool : NO_POOL;
