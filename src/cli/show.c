@@ -118,9 +118,11 @@ static bool is_first_of_target(const struct answer_rows *a, size_t at)
 static void add_state(struct table *t, const struct row *worst, unsigned fit, unsigned workers)
 {
     char text[48];
-    const char *word = is_true(worst, "ejected") ? "ejected"
-                       : is_true(worst, "up")    ? "unfit"
-                                                 : "down";
+    /* In the order of pool_explain(), so that STATE and WHY speak of the same. */
+    const char *word = !slice_equal(row_get(worst, "admin"), SLICE("ready")) ? "unfit"
+                       : !is_true(worst, "up")                               ? "down"
+                       : is_true(worst, "ejected")                           ? "ejected"
+                                                                             : "unfit";
     if (fit == workers) {
         bool panic = is_true(worst, "panic");
         table_add(t, panic ? SLICE("up, pool panics") : SLICE("up"));

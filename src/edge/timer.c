@@ -247,6 +247,9 @@ static void tell_changes(struct edge *e)
             struct pool_status s;
             if (!pool_status(e->pools, c.target, e->now, &s))
                 continue;
+            bool is_back = c.what == POOL_CAME_UP || c.what == POOL_BACK;
+            if (is_back && (!s.up || s.ejected))
+                continue; /* back from one, still held by the other: that one's end is told */
             text_put_char(&t, ' ');
             text_put(&t, s.uri);
             text_put_char(&t, ' ');

@@ -46,7 +46,10 @@ struct logger {
     enum config_log_format format;
     struct log_names names; /* point into name_bytes */
     char name_bytes[3][LOG_NAMES_BYTES];
-    uint64_t lines_lost;
+    bool losing;         /* lines are being lost */
+    bool torn;           /* the last write ended within a line */
+    uint64_t bytes_lost; /* not yet told */
+    mono_ns told_lost_at;
     struct notice_rate rate[NOTICE_KINDS];
     struct said said[SAID_MAX];
     unsigned said_next;
@@ -203,9 +206,43 @@ static bool owes_suppressed(const struct logger *l)
 
 /* ---- lines ---------------------------------------------------------------------------------- */
 
+/* The first loss is told at once, what follows is counted and told every ten seconds: a full disk
+ * may stay full until the morning. */
+static void tell_lost(struct logger *l, const char *why)
+{
+    mono_ns now = mono_now();
+    if (l->told_lost_at != 0 && now < mono_add(l->told_lost_at, SAID_WITHIN))
+        return;
+    dprintf(STDERR_FILENO,
+            "weir: notice: log lines lost: the log cannot be written: %s (%llu bytes)\n", why,
+            (unsigned long long)l->bytes_lost);
+    l->bytes_lost = 0;
+    l->told_lost_at = now;
+}
+
+static void tell_written(struct logger *l)
+{
+    dprintf(STDERR_FILENO, "weir: notice: log lines written again (%llu bytes more were lost)\n",
+            (unsigned long long)l->bytes_lost);
+    l->losing = false;
+    l->bytes_lost = 0;
+    l->told_lost_at = 0;
+}
+
+static void lose(struct logger *l, struct slice rest, int error)
+{
+    size_t at = (size_t)(rest.p - l->lines.p);
+    l->torn = l->torn || (at > 0 && l->lines.p[at - 1] != '\n');
+    l->losing = true;
+    l->bytes_lost += rest.n;
+    tell_lost(l, strerror(error));
+}
+
 static void write_lines(struct logger *l)
 {
     struct slice rest = text_slice(&l->lines);
+    if (l->torn && write(l->fd, "\n", 1) == 1)
+        l->torn = false;
     while (rest.n > 0 && l->fd >= 0) {
         ssize_t n = write(l->fd, rest.p, rest.n);
         if (n >= 0) {
@@ -219,10 +256,10 @@ static void write_lines(struct logger *l)
             break; /* a full disk, a closed pipe: these lines are lost, the next may not be */
         }
     }
-    if (rest.n > 0) {
-        l->lines_lost++;
-        notice(l, 0, SLICE("log lines lost: the log cannot be written"));
-    }
+    if (rest.n > 0)
+        lose(l, rest, errno);
+    else if (l->losing && l->fd >= 0)
+        tell_written(l);
     l->lines.n = 0;
 }
 
@@ -238,7 +275,7 @@ static void put_record(struct logger *l, struct slice bytes)
                                               : log_write_logfmt(&l->lines, r, &l->names);
     if (failed != 0) { /* longer than any line can be: LINE_BYTES_MAX is wrong */
         l->lines.n = before;
-        l->lines_lost++;
+        l->bytes_lost += LINE_BYTES_MAX;
     }
 }
 
