@@ -12,6 +12,7 @@
  *   SAW_CANCELLED  edge, our branch
  *   SAW_CAUSES     edge, Call-ID, CSeq, method     messages in; responses out
  *   SAW_FORWARDS   Call-ID, CSeq                   INVITEs newly sent by all edges
+ *   SAW_2XX        edge, our branch                when the first 2xx to INVITE was passed
  *   SAW_FINAL      edge, upstream branch, method   status of the first final sent upstream */
 #include <stdlib.h>
 #include "sim.h"
@@ -26,6 +27,7 @@ enum saw {
     SAW_CAUSES,
     SAW_FORWARDS,
     SAW_FINAL,
+    SAW_2XX,
 };
 
 enum {
@@ -55,6 +57,7 @@ struct glance {
     struct sip_facts f;
     struct slice branch;     /* of the topmost Via */
     struct slice branch_2nd; /* of the one below it */
+    bool udp_2nd;            /* it came from there as a datagram */
     int vias;
 };
 
@@ -128,11 +131,19 @@ static void look(struct glance *g, const char *p, size_t n, bool is_datagram)
                             : sip_check_response(&g->m, &g->f, &fault);
     struct sip_values v = sip_values(&g->m, SIP_H_VIA);
     while (sip_next_value(&v)) {
-        if (g->vias < 2 && sip_via_parse(sip_slice(&g->m, v.value), &via) == 0)
+        if (g->vias < 2 && sip_via_parse(sip_slice(&g->m, v.value), &via) == 0) {
             *(g->vias == 0 ? &g->branch : &g->branch_2nd) = via.branch;
+            g->udp_2nd = via.transport == TP_UDP;
+        }
         g->vias++;
     }
     g->ok = r == 0;
+}
+
+static bool is_2xx_of_invite(const struct glance *g)
+{
+    return g->ok && !g->m.is_request && g->f.method == SIP_M_INVITE && g->m.status >= 200 &&
+           g->m.status < 300;
 }
 
 static uint64_t hash_of_place(const struct addr *a, struct flow_id flow)
@@ -211,6 +222,33 @@ static void see_refusal(struct world *w, unsigned edge)
     }
 }
 
+/* RFC 6026 7.2: for 64·T1 after the first, every 2xx of an INVITE is passed. (Over a stream, there
+ * may be nobody left to pass it to.) */
+static void see_2xx(struct world *w, unsigned edge)
+{
+    if (!is_2xx_of_invite(&glance_in) || !glance_in.udp_2nd)
+        return;
+    const struct seen *s =
+        find(w, key_of(w, SAW_2XX, edge, glance_in.branch, SLICE_NONE, SIP_M_INVITE));
+    w->owes_2xx = s != NULL && edge_now(w, edge) < s->first + 63 * t1;
+}
+
+void check_step_end(struct world *w, unsigned edge)
+{
+    if (w->owes_2xx)
+        world_fail(w, "forward: %s keeps a 2xx of %.*s to itself", w->node[NODE_EDGE + edge].name,
+                   SLICE_ARG(glance_in.f.call_id));
+    w->owes_2xx = false;
+}
+
+/* Where nothing is lost, every INVITE that an edge gave up, or that was given up behind it, gets
+ * its CANCEL: no phone rings for ever. */
+void check_left_ringing(struct world *w, const struct serving *s)
+{
+    if (w->plan.clean && s->invite && s->status < 200 && !w->plan.tiny)
+        world_fail(w, "left ringing: %s, call %s", w->node[s->node].name, s->dialog.call_id);
+}
+
 void check_edge_in(struct world *w, unsigned edge, const struct event *ev)
 {
     struct slice bytes;
@@ -218,6 +256,7 @@ void check_edge_in(struct world *w, unsigned edge, const struct event *ev)
     struct flow_id flow;
     bool is_datagram, is_new;
     glance_in.ok = false;
+    w->owes_2xx = false;
     if (!message_of(ev, &bytes, &source, &flow, &is_datagram))
         return;
     look(&glance_in, bytes.p, bytes.n, is_datagram);
@@ -231,6 +270,7 @@ void check_edge_in(struct world *w, unsigned edge, const struct event *ev)
     /* With two workers a response may be at the wrong one yet; then the hand-over tells. */
     if (w->plan.workers == 1 || ev->kind == EV_HANDED) {
         see_refusal(w, edge);
+        see_2xx(w, edge);
         struct seen *s = look_up(
             w, key_of(w, SAW_ANSWERED, edge, glance_in.branch, SLICE_NONE, glance_in.f.method),
             &is_new);
@@ -280,6 +320,17 @@ static void check_response_out(struct world *w, unsigned edge, const struct addr
         return;
     }
     check_finals(w, edge);
+    if (is_2xx_of_invite(&glance_in) && is_2xx_of_invite(&glance_out)) {
+        w->owes_2xx = false;
+        struct seen *passed = look_up(
+            w, key_of(w, SAW_2XX, edge, glance_in.branch, SLICE_NONE, SIP_M_INVITE), &is_new);
+        passed->first = is_new ? edge_now(w, edge) : passed->first;
+    }
+    /* RFC 3261 16.7: upstream would shun us for a server's trouble. */
+    if (glance_out.m.status == 503 &&
+        slice_equal(sip_slice(&glance_out.m, glance_out.m.reason), SLICE("Service Unavailable")))
+        world_fail(w, "response: a server's 503 is passed on (%.*s)",
+                   SLICE_ARG(glance_out.f.call_id));
     struct seen *causes = look_up(w, call_key(w, SAW_CAUSES, edge, &glance_out), &is_new);
     if (++causes->out > 2 * causes->count + FINAL_SENDS_MAX)
         world_fail(w, "response: %u sent for %u messages that came (Call-ID %.*s)", causes->out,

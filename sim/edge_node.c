@@ -10,7 +10,8 @@
 
 enum {
     TICKS_PER_MS_MAX = 200, /* more steps by timer in one millisecond are a busy loop */
-    PAGES_MAX = 200,        /* pages of one `show` */
+    IDLE_TICKS_MAX = 3,
+    PAGES_MAX = 200, /* pages of one `show` */
 };
 
 /* Scratch of the one step that is under way. */
@@ -246,6 +247,25 @@ static struct addr source_of(const struct event *ev)
     return h.source;
 }
 
+/* A step by timer either does something or moves the deadline; and there are not too many. */
+static void check_headway(struct world *w, unsigned edge, struct sim_worker *k, bool by_timer,
+                          bool acted)
+{
+    uint64_t ms = k->last_now / NS_MS;
+    const char *name = w->node[NODE_EDGE + edge].name;
+    if (ms != k->ticks_ms) {
+        k->ticks_ms = ms;
+        k->ticks = 0;
+    }
+    if (by_timer && ++k->ticks > TICKS_PER_MS_MAX)
+        world_fail(w, "busy loop: %u timer steps of %s in one millisecond", k->ticks, name);
+    bool idle = by_timer && !acted && engine_deadline(k->engine) <= k->last_now;
+    k->idle_ticks = idle ? k->idle_ticks + 1 : 0;
+    if (k->idle_ticks > IDLE_TICKS_MAX)
+        world_fail(w, "busy loop: %u timer steps of %s did nothing and left a deadline in the past",
+                   k->idle_ticks, name);
+}
+
 static void step(struct world *w, unsigned edge, unsigned worker, struct event *ev)
 {
     struct sim_worker *k = &w->edge[edge].worker[worker];
@@ -265,14 +285,8 @@ static void step(struct world *w, unsigned edge, unsigned worker, struct event *
     execute(w, edge, worker, from);
     if (r != 0)
         world_fail(w, "step: event %u was refused", ev->kind);
-    uint64_t ms = now / NS_MS;
-    if (ms != k->ticks_ms) {
-        k->ticks_ms = ms;
-        k->ticks = 0;
-    }
-    if (ev->kind == EV_TIMER && ++k->ticks > TICKS_PER_MS_MAX)
-        world_fail(w, "busy loop: %u timer steps of %s in one millisecond", k->ticks,
-                   w->node[NODE_EDGE + edge].name);
+    check_step_end(w, edge);
+    check_headway(w, edge, k, ev->kind == EV_TIMER, actions.count > from);
     schedule_tick(w, edge, worker);
     w->event = NULL;
 }

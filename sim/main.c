@@ -7,10 +7,12 @@
  *     --counters                at the end: what the edges counted, to see what was exercised
  *
  * Exit status 0: nothing broke. 1: something did; the seed says what, each time. 64: bad usage. */
+#include <signal.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include "sim.h"
 
-enum { EXIT_BROKEN = 1, EXIT_USAGE = 64, TWICE_EVERY = 16 };
+enum { EXIT_BROKEN = 1, EXIT_USAGE = 64, TWICE_EVERY = 16, SEED_SECONDS_MAX = 60 };
 
 struct outcome {
     bool failed;
@@ -36,9 +38,27 @@ static struct outcome run(uint64_t seed, FILE *trace, struct sums *sums)
     return o;
 }
 
+/* A step that never returns is a broken invariant, too. */
+static volatile uint64_t seed_under_way;
+
+static void on_alarm(int signal_number)
+{
+    (void)signal_number;
+    char said[64];
+    struct text t = text_into(said, sizeof said);
+    TEXT_LIT(&t, "seed ");
+    text_put_u64(&t, seed_under_way);
+    TEXT_LIT(&t, ": a step does not return\n");
+    if (write(STDOUT_FILENO, said, text_slice(&t).n) < 0)
+        _exit(EXIT_BROKEN + 1);
+    _exit(EXIT_BROKEN);
+}
+
 /* One seed; `twice` compares two runs of it. */
 static bool is_fine(uint64_t seed, FILE *trace, bool twice, struct sums *sums, uint64_t *hash)
 {
+    seed_under_way = seed;
+    (void)alarm(SEED_SECONDS_MAX);
     struct outcome o = run(seed, trace, sums);
     *hash = (*hash ^ o.hash) * 0x9e3779b97f4a7c15ULL;
     if (twice && !o.failed) {
@@ -116,6 +136,7 @@ int main(int argc, char **argv)
     if (count == 0)
         return usage();
     from = first != 0 ? first : from;
+    signal(SIGALRM, on_alarm);
     for (uint64_t seed = from; seed < from + count; seed++) {
         bool twice = one || seed % TWICE_EVERY == 0;
         done++;

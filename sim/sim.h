@@ -163,6 +163,7 @@ struct sim_worker {
     mono_ns last_now;
     uint64_t ticks_ms; /* the millisecond in which `ticks` were counted */
     uint32_t ticks;
+    uint32_t idle_ticks;
     uint64_t flow_gen;
     bool slot_taken[FLOW_SLOTS];
 };
@@ -377,6 +378,7 @@ struct world {
     char why[512]; /* the invariant that was broken, and how */
     struct seen_table seen;
     const struct event *event; /* that is being stepped */
+    bool owes_2xx;             /* the event is a 2xx that must go upstream */
     struct addr event_source;  /* of the message behind it, hand-overs looked through */
     struct counters counters;  /* of all engines, as they died */
     struct {
@@ -556,6 +558,10 @@ void check_edge_out(struct world *w, unsigned edge, const struct addr *dest, boo
                     struct flow_id flow, const char *p, size_t n);
 /* A response that reached an agent or a server. */
 void check_response_in(struct world *w, unsigned node, const struct sip_msg *m);
+/* The event is done with: was everything sent that had to be? */
+void check_step_end(struct world *w, unsigned edge);
+/* A server forgets an INVITE that nobody ended. */
+void check_left_ringing(struct world *w, const struct serving *s);
 void check_server_in(struct world *w, unsigned node, const struct sip_msg *m,
                      const struct sip_facts *f);
 /* The INVITE of a call was answered with a failure. */

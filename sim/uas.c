@@ -331,6 +331,7 @@ void uas_timer(struct world *w, unsigned serving, uint64_t gen)
     if (!s->used || s->gen != gen)
         return;
     if (w->now >= s->forget_at) {
+        check_left_ringing(w, s);
         release(s);
     } else if (w->now >= s->give_up_at) {
         s->give_up_at = s->resend_at = MONO_NONE;
