@@ -76,7 +76,7 @@ void ack_resolved(struct edge *e, struct relay *r, const struct event *ev)
 {
     for (unsigned i = 0; i < ev->addr_count; i++) {
         const struct resolved *to = &ev->addrs[i];
-        if (!addr_is_unicast(&to->addr) || (r->inside_only && !is_inside(e, &to->addr)))
+        if (!addr_is_unicast(&to->addr) || (r->inside_only && !outsider_may_reach(e, &to->addr)))
             continue;
         struct hop hop = {.addr = to->addr,
                           .transport = to->transport,

@@ -51,6 +51,35 @@ bool is_inside(const struct edge *e, const struct addr *a)
     return false;
 }
 
+/* Is this where we listen ourselves? What we send there comes back from an address of ours, and so
+ * perhaps from inside: nobody may have himself introduced that way. A wildcard stands for addresses
+ * that we do not know, the loopback ones aside. */
+bool is_own_address(const struct edge *e, const struct addr *a)
+{
+    static const uint8_t any[16], loopback6[16] = {[15] = 1};
+    bool is_loopback =
+        a->family == 4 ? a->ip[0] == 127 : memcmp(a->ip, loopback6, sizeof loopback6) == 0;
+    for (int i = 0; i < LISTENERS_MAX; i++) {
+        const struct edge_listener *l = &e->opts->listener[i];
+        struct addr named;
+        if (!l->used)
+            continue;
+        if (l->bind.port == a->port && (addr_same_host(&l->bind, a) ||
+                                        (is_loopback && memcmp(l->bind.ip, any, sizeof any) == 0)))
+            return true;
+        if (l->port == a->port && addr_parse_host(l->host, 0, &named) == 0 &&
+            addr_same_host(&named, a))
+            return true;
+    }
+    return false;
+}
+
+/* What a name of an outsider's choice led to. */
+bool outsider_may_reach(const struct edge *e, const struct addr *a)
+{
+    return is_inside(e, a) && !is_own_address(e, a);
+}
+
 uint8_t side_of(struct edge *e, uint8_t listener, const struct addr *source, struct flow_id flow)
 {
     if (flow.slot & FLOW_OUT) {

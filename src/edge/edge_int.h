@@ -164,6 +164,8 @@ struct try *try_at(const struct edge *e, uint32_t slot);
 bool is_own_host(const struct edge *e, struct slice host, uint16_t port);
 bool is_trusted(const struct edge *e, const struct addr *a);
 bool is_inside(const struct edge *e, const struct addr *a);
+bool is_own_address(const struct edge *e, const struct addr *a);
+bool outsider_may_reach(const struct edge *e, const struct addr *a);
 uint8_t egress_for(const struct edge *e, const struct addr *dest, uint8_t transport, uint8_t side);
 void egress_build(struct edge *e);
 uint8_t side_of(struct edge *e, uint8_t listener, const struct addr *source, struct flow_id flow);

@@ -503,7 +503,7 @@ static bool try_resolved(struct edge *e, struct relay *r)
         if (at + sizeof one > all.n)
             return false;
         memcpy(&one, all.p + at, sizeof one);
-        if (!addr_is_unicast(&one.addr) || (r->inside_only && !is_inside(e, &one.addr)))
+        if (!addr_is_unicast(&one.addr) || (r->inside_only && !outsider_may_reach(e, &one.addr)))
             continue;
         struct hop hop = {.addr = one.addr,
                           .transport = one.transport,

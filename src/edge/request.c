@@ -120,13 +120,18 @@ void edge_on_ping(struct edge *e, const struct event *ev)
 /* ---- known transactions
  * -------------------------------------------------------------------------- */
 
+/* A client repeats a request at most ten times (17.1.2.2 with the timers of RFC 3261). What goes on
+ * beyond this bound is somebody who lets our answers, which may be much larger than what asks for
+ * them, go to an address that is not his. */
+enum { REPEATS_ANSWERED_MAX = 16 };
+
 static void on_repeat(struct edge *e, struct relay *r)
 {
     e->count.requests_repeated++;
     if (r->resent_in < UINT8_MAX)
         r->resent_in++;
     unsigned todo = txn_recv_request(&r->server, false, &e->opts->timers, e->now);
-    if (!(todo & TXN_DO_RESEND))
+    if (!(todo & TXN_DO_RESEND) || r->resent_in > REPEATS_ANSWERED_MAX)
         return;
     struct slice again = blocks_slice(&e->blocks, r->response);
     if (again.n > 0) {

@@ -121,7 +121,8 @@ static void to_address(struct edge *e, struct where *w, const struct addr *a, ui
         refuse(w, 403, SLICE("Address Not Allowed"));
         return;
     }
-    if (w->inside_only && !is_inside(e, a) && token_host_hash(a) != w->callee) {
+    if (w->inside_only &&
+        (is_own_address(e, a) || (!is_inside(e, a) && token_host_hash(a) != w->callee))) {
         e->count.routes_refused++;
         refuse(w, 403, SLICE("Not Inside"));
         return;
@@ -189,11 +190,7 @@ static void to_dialog_peer(struct edge *e, struct where *w, struct route_set *s,
         return;
     }
     w->inside_only = s->outsider && side == SIDE_INSIDE;
-    w->callee = to_callee ? t->callee : 0;
-    struct addr a;
-    if (!to_callee && addr_parse_host(target->host, 5060, &a) == 0 &&
-        addr_same_host(&a, &t->caller))
-        w->inside_only = false; /* back to the host that began the dialog */
+    w->callee = to_callee ? t->callee : token_host_hash(&t->caller);
     to_uri(e, w, target);
     if (w->kind == WHERE_HOP)
         w->hop.side = side;
@@ -317,7 +314,10 @@ static bool trust_routes(struct edge *e, const struct origin *from, struct where
         return true;
     if (s->has_token && !may_speak(e, from, &s->token))
         s->bad_token = true;
-    s->outsider = !s->has_token || speaker_side(e, &s->token) == SIDE_OUTSIDE;
+    /* That a hash fits lets its owner speak (addresses that fit can be searched for), but not lead
+     * the way. */
+    s->outsider =
+        !s->has_token || speaker_side(e, &s->token) == SIDE_OUTSIDE || !is_inside(e, &from->source);
     if (s->bad_token)
         e->count.tokens_bad++;
     if (!s->bad_token && (s->popped == s->count || s->has_token))

@@ -157,7 +157,10 @@ void udp_window(struct worker *w, bool hot)
 
 /* ---- in ------------------------------------------------------------------------------------- */
 
-static bool is_ping(const char *p, size_t n)
+/* CR and LF alone: a keep-alive. Only the double CRLF asks for an answer (RFC 5626 3.5.1); one CRLF
+ * is such an answer. To answer that too would let one forged datagram keep two edges, or an edge
+ * and an echo service, busy with each other for ever. */
+static bool is_keep_alive(const char *p, size_t n)
 {
     if (n > PING_BYTES_MAX)
         return false;
@@ -179,8 +182,11 @@ static void step_datagram(struct worker *w, uint8_t listener, unsigned slot)
         .source = addr_from_sockaddr(&w->udp.in_name[slot]),
         .bytes = slice_of(w->udp.in_iov[slot].iov_base, m->msg_len),
     };
-    if (is_ping(ev.bytes.p, ev.bytes.n))
+    if (is_keep_alive(ev.bytes.p, ev.bytes.n)) {
+        if (!slice_equal(ev.bytes, SLICE("\r\n\r\n")))
+            return;
         ev.kind = EV_PING;
+    }
     worker_step(w, &ev);
 }
 

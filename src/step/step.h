@@ -39,7 +39,7 @@ enum event_kind {
     EV_DATAGRAM,       /* bytes = one datagram; listener, source */
     EV_MESSAGE,        /* bytes = one framed message of a stream; flow, listener, source */
     EV_FRAME_FAULT,    /* bytes = what came before framing failed; error = enum sip_err; flow … */
-    EV_PING,           /* double CRLF on a stream, or a CRLF datagram; flow or source */
+    EV_PING,           /* double CRLF, on a stream or as a datagram; flow or source */
     EV_FLOW_OPENED,    /* accepted, or a connect of ours succeeded; flow, listener, source = peer */
     EV_FLOW_CLOSED,    /* flow is gone; error = errno or 0 */
     EV_CONNECT_FAILED, /* flow (of ours) never came to be; error = errno */

@@ -143,6 +143,78 @@ static void token_leads_only_inside(void **state)
     }
 }
 
+/* What an outsider sends to one of our own addresses by another name would come back from inside,
+ * and be believed: the strict route makes the next Route lead anywhere. */
+static void outsiders_are_not_introduced_by_us(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *uri, *routes;
+    } rows[] = {
+        {"sip:x@other.test;maddr=10.0.0.1", ""},
+        {"sip:x@other.test:5060;maddr=10.0.0.1;transport=tcp", ""},
+        {"sip:x@other.test;maddr=192.0.2.1", ""},
+        {"sip:a@10.1.0.1:5070", ", <sip:other.test;maddr=10.0.0.1>, <sip:203.0.113.9;lr>"},
+        {"sip:a@10.1.0.1:5070", ", <sip:other.test;maddr=10.0.0.1;lr>, <sip:203.0.113.9;lr>"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char top[256], below[256], routes[900];
+        struct world *w = with_call(top, below);
+        assert_int_equal(prefix_parse(SLICE("10.0.0.0/8"), &w->trusted[0]), 0);
+        world_adopt(w, 0);
+        snprintf(routes, sizeof routes, "Route: %s, %s%s\n", below, top, rows[i].routes);
+        bye(w, 0, "alice", rows[i].uri, routes, by_alice);
+        EXPECT(w, "0 udp0 alice 403 BYE");
+        drained(w);
+    }
+    char top[256], below[256], routes[600];
+    struct world *w = with_call(top, below);
+    assert_int_equal(prefix_parse(SLICE("10.0.0.0/8"), &w->trusted[0]), 0);
+    world_adopt(w, 0);
+    snprintf(routes, sizeof routes, "Route: %s, %s\n", below, top);
+    bye(w, 0, "alice", "sip:x@other.test", routes, by_alice);
+    EXPECT(w, "0 resolve other.test:0/255");
+    world_resolved(w, (const char *const[]){"us-in"}, 1);
+    EXPECT(w, "0 udp0 alice 500 BYE");
+    drained(w);
+}
+
+/* The outside end of a dialog that began inside reaches the caller's host, and no other by maddr. */
+static void maddr_does_not_leave_the_callers_host(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *uri, *line;
+    } rows[] = {
+        {"sip:x@10.9.0.9:5080", "0 udp2 10.9.0.9:5080 BYE"},
+        {"sip:x@other.test;maddr=10.9.0.9", "0 udp2 10.9.0.9:5060 BYE"},
+        {"sip:x@10.9.0.9;maddr=10.8.8.8", "0 udp0 bob 403 BYE"},
+        {"sip:x@10.9.0.9;maddr=203.0.113.9", "0 udp0 bob 403 BYE"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct world *w = world_new();
+        char *text = world_request("INVITE", "sip:bob@198.51.100.2", "proxy", "1", NULL);
+        world_udp(w, 2, "10.9.0.9:5060", text); /* inside by its listener alone */
+        free(text);
+        const char *m = world_last_request(w, "bob", "INVITE");
+        char routes[600], to[256];
+        snprintf(routes, sizeof routes, "Route: %s, %s\n", world_header(m, "Record-Route", 0),
+                 world_header(m, "Record-Route", 1));
+        snprintf(to, sizeof to, "From: <sip:bob@example.com>;tag=bob\nTo: %s\n",
+                 world_header(m, "From", 0));
+        char bytes[2048];
+        snprintf(bytes, sizeof bytes,
+                 "BYE %s SIP/2.0\nVia: SIP/2.0/UDP 198.51.100.2;branch=z9hG4bK-m\n%s"
+                 "Max-Forwards: 70\n%sCall-ID: %s\nCSeq: 1 BYE\n\n",
+                 rows[i].uri, routes, to, world_header(m, "Call-ID", 0));
+        world_answer(w, "bob", "INVITE", 200, NULL);
+        world_forget(w);
+        world_udp(w, 0, "bob", bytes);
+        EXPECT(w, rows[i].line);
+        drained(w);
+    }
+}
+
 /* Beyond our own: what elements inside have recorded is followed, but stays inside. */
 static void routes_behind_a_token(void **state)
 {
@@ -778,6 +850,8 @@ int main(void)
         cmocka_unit_test(every_changed_character_of_a_token_is_refused),
         cmocka_unit_test(token_is_bound_to_its_sides),
         cmocka_unit_test(token_leads_only_inside),
+        cmocka_unit_test(outsiders_are_not_introduced_by_us),
+        cmocka_unit_test(maddr_does_not_leave_the_callers_host),
         cmocka_unit_test(routes_behind_a_token),
         cmocka_unit_test(keys_rotate),
         cmocka_unit_test(one_listener_for_everybody),

@@ -331,6 +331,12 @@ static void test_crlf_is_a_ping(void **state)
     assert_int_equal(0, send(fd, "", 0, 0)); /* of no interest to anybody */
     assert_int_equal(4, send(fd, "\r\n\r\n", 4, 0));
     assert_int_equal(4, await(EV_PING, 0).n);
+    /* What an answer to a ping looks like gets none: two that answer would never end. */
+    static const char *const others[] = {"\r\n", "\n", "\r\n\r", "\n\n\n\n", "\r\n\r\n"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        assert_true(send(fd, others[i], strlen(others[i]), 0) > 0);
+    await(EV_PING, 1);
+    assert_int_equal(2, count_of(EV_PING));
     assert_int_equal(0, count_of(EV_DATAGRAM));
     close(fd);
 }
