@@ -263,7 +263,7 @@ class Kamailio(Proc):
             f.write(text.replace("@LISTEN@", f"{ip}:{port}").replace("@NEXT@", to))
         super().__init__(folder, f"kamailio-{port}", [
             "kamailio", "-f", path, "-DD", "-E", "-m", str(memory), "-M", "8", "-Y", folder,
-            "-n", "2", "-N", "1"])
+            "-n", "1", "-N", "1"])  # more would overtake each other: a BYE its ACK
         until(lambda: not self.alive() or listening(ip, port), "kamailio", 15)
         check(self.alive(), f"kamailio ended at start:\n{self.output()[-2000:]}")
 
@@ -277,7 +277,9 @@ class Kamailio(Proc):
 
 
 def listening(ip, port):
-    """Is a UDP socket bound to this address (IPv4)?"""
+    """Is a UDP socket bound to this address (IPv4), and does a TCP one listen there?"""
     want = "".join(f"{int(b):02X}" for b in reversed(ip.split("."))) + f":{port:04X}"
     with open("/proc/net/udp", encoding="ascii") as f:
-        return any(line.split()[1] == want for line in f)
+        udp = any(line.split()[1] == want for line in f)
+    with open("/proc/net/tcp", encoding="ascii") as f:
+        return udp and any(line.split()[1] == want and line.split()[3] == "0A" for line in f)
