@@ -194,9 +194,6 @@ clean:
 PREFIX ?= /usr/local
 install: all
 	install -D -m 755 $O/weir $(DESTDIR)$(PREFIX)/bin/weir
-	for page in $(wildcard docs/manual/*.[1-8]); do \
-		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; \
-	done
 
 help:
 	@echo 'make                        build/weir, the release program'
