@@ -23,6 +23,7 @@ test       llvm               names in sanitizer reports
 test       libcmocka-dev      unit tests
 test       kamailio           another proxy before and behind Weir
 bench      valgrind           callgrind counts instructions
+bench      kamailio           the proxy to compare with
 '
 
 wanted=" ${*:-build demo test bench} "
@@ -33,7 +34,7 @@ missing=$(echo "$packages" | while read -r what package why; do
     case "$wanted" in *" $what "*) ;; *) continue ;; esac
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
         echo "$package"
-done)
+done | sort -u)
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" != 0 ]; then
