@@ -10,6 +10,7 @@
 #include "limits.h"
 #include "slice.h"
 #include "time.h"
+#include "bytes.h"
 #include "text.h"
 #include "addr.h"
 #include "siphash.h"

@@ -13,32 +13,15 @@
 enum { BRANCH_BYTES = 27 };
 #define BRANCH_COOKIE SLICE("z9hG4bK")
 
-static uint8_t *put_be(uint8_t *p, uint64_t v, int bytes)
-{
-    for (int i = bytes - 1; i >= 0; i--) {
-        p[i] = (uint8_t)v;
-        v >>= 8;
-    }
-    return p + bytes;
-}
-
-static uint64_t get_be(const uint8_t *p, int bytes)
-{
-    uint64_t v = 0;
-    for (int i = 0; i < bytes; i++)
-        v = v << 8 | p[i];
-    return v;
-}
-
 void branch_put(struct text *t, const struct branch *b)
 {
     uint8_t raw[BRANCH_BYTES], *p = raw;
-    p = put_be(p, b->worker, 1);
-    p = put_be(p, b->process_generation, 4);
-    p = put_be(p, b->of.slot, 4);
-    p = put_be(p, b->of.gen, 4);
-    p = put_be(p, b->nonce, 6);
-    p = put_be(p, b->loop_hash, 8);
+    p = bytes_put_be(p, b->worker, 1);
+    p = bytes_put_be(p, b->process_generation, 4);
+    p = bytes_put_be(p, b->of.slot, 4);
+    p = bytes_put_be(p, b->of.gen, 4);
+    p = bytes_put_be(p, b->nonce, 6);
+    p = bytes_put_be(p, b->loop_hash, 8);
     char out[BRANCH_TEXT_BYTES - 7];
     text_base64url_encode(raw, sizeof raw, out);
     text_put(t, BRANCH_COOKIE);
@@ -51,12 +34,13 @@ int branch_parse(struct slice s, struct branch *ret_branch)
     if (s.n != BRANCH_TEXT_BYTES || !slice_starts_with(s, BRANCH_COOKIE) ||
         text_base64url_decode(slice_drop(s, 7), raw, sizeof raw) != BRANCH_BYTES)
         return -1;
-    ret_branch->worker = raw[0];
-    ret_branch->process_generation = (uint32_t)get_be(raw + 1, 4);
-    ret_branch->of.slot = (uint32_t)get_be(raw + 5, 4);
-    ret_branch->of.gen = (uint32_t)get_be(raw + 9, 4);
-    ret_branch->nonce = get_be(raw + 13, 6);
-    ret_branch->loop_hash = get_be(raw + 19, 8);
+    const uint8_t *p = raw;
+    ret_branch->worker = (uint32_t)bytes_get_be(&p, 1);
+    ret_branch->process_generation = (uint32_t)bytes_get_be(&p, 4);
+    ret_branch->of.slot = (uint32_t)bytes_get_be(&p, 4);
+    ret_branch->of.gen = (uint32_t)bytes_get_be(&p, 4);
+    ret_branch->nonce = bytes_get_be(&p, 6);
+    ret_branch->loop_hash = bytes_get_be(&p, 8);
     return 0;
 }
 

@@ -30,6 +30,10 @@ static void refuse(struct where *w, int status, struct slice reason)
 
 static int collect(const struct edge *e, struct route_set *s)
 {
+    unsigned lines = 0;
+    for (uint8_t i = e->msg.first[SIP_H_ROUTE]; i != SIP_NO_HEADER; i = e->msg.h[i].next)
+        if (++lines > SIP_ROUTE_VALUES_MAX)
+            return -1;
     struct sip_values v = sip_values(&e->msg, SIP_H_ROUTE);
     while (sip_next_value(&v)) {
         if (s->count == SIP_ROUTE_VALUES_MAX)

@@ -74,23 +74,6 @@ static void token_mac(const struct token_key *k, const uint8_t *body, size_t n,
     SHA256_Final(mac, &c);
 }
 
-static uint8_t *put_be(uint8_t *p, uint64_t v, int bytes)
-{
-    for (int i = bytes - 1; i >= 0; i--) {
-        p[i] = (uint8_t)v;
-        v >>= 8;
-    }
-    return p + bytes;
-}
-
-static uint64_t get_be(const uint8_t **p, int bytes)
-{
-    uint64_t v = 0;
-    for (int i = 0; i < bytes; i++)
-        v = v << 8 | *(*p)++;
-    return v;
-}
-
 static size_t token_pack(uint8_t *body, const struct token_key *k, const struct token *t)
 {
     bool v6 = t->caller.family == 6;
@@ -102,18 +85,18 @@ static size_t token_pack(uint8_t *body, const struct token_key *k, const struct 
     *p++ = k->id;
     *p++ = t->kind;
     *p++ = (uint8_t)bits;
-    p = put_be(p, t->node, 2);
-    p = put_be(p, t->worker, 2);
+    p = bytes_put_be(p, t->node, 2);
+    p = bytes_put_be(p, t->worker, 2);
     *p++ = t->listener;
     *p++ = t->transport;
-    p = put_be(p, t->from_tag, 4);
-    p = put_be(p, t->callee, 4);
-    p = put_be(p, t->caller.port, 2);
+    p = bytes_put_be(p, t->from_tag, 4);
+    p = bytes_put_be(p, t->callee, 4);
+    p = bytes_put_be(p, t->caller.port, 2);
     memcpy(p, t->caller.ip, v6 ? 16 : 4);
     p += v6 ? 16 : 4;
     if (t->flow.gen != 0) {
-        p = put_be(p, t->flow.slot, 4);
-        p = put_be(p, t->flow.gen, 8);
+        p = bytes_put_be(p, t->flow.slot, 4);
+        p = bytes_put_be(p, t->flow.gen, 8);
     }
     return (size_t)(p - body);
 }
@@ -157,19 +140,19 @@ static void token_unpack(const uint8_t *body, struct token *t)
     unsigned bits = *p++;
     t->side_caller = bits & BIT_CALLER_INSIDE ? SIDE_INSIDE : SIDE_OUTSIDE;
     t->side_callee = bits & BIT_CALLEE_INSIDE ? SIDE_INSIDE : SIDE_OUTSIDE;
-    t->node = (uint16_t)get_be(&p, 2);
-    t->worker = (uint16_t)get_be(&p, 2);
+    t->node = (uint16_t)bytes_get_be(&p, 2);
+    t->worker = (uint16_t)bytes_get_be(&p, 2);
     t->listener = *p++;
     t->transport = *p++;
-    t->from_tag = (uint32_t)get_be(&p, 4);
-    t->callee = (uint32_t)get_be(&p, 4);
-    t->caller.port = (uint16_t)get_be(&p, 2);
+    t->from_tag = (uint32_t)bytes_get_be(&p, 4);
+    t->callee = (uint32_t)bytes_get_be(&p, 4);
+    t->caller.port = (uint16_t)bytes_get_be(&p, 2);
     t->caller.family = bits & BIT_IPV6 ? 6 : 4;
     memcpy(t->caller.ip, p, bits & BIT_IPV6 ? 16 : 4);
     p += bits & BIT_IPV6 ? 16 : 4;
     if (bits & BIT_FLOW) {
-        t->flow.slot = (uint32_t)get_be(&p, 4);
-        t->flow.gen = get_be(&p, 8);
+        t->flow.slot = (uint32_t)bytes_get_be(&p, 4);
+        t->flow.gen = bytes_get_be(&p, 8);
         t->flow.worker = t->worker;
     }
 }
