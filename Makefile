@@ -201,7 +201,7 @@ help:
 	@echo 'make test ONLY="unit tidy"  some of it: build tidy unit replay sim scenario'
 	@echo 'make demo                   two edges, three servers, a few hundred calls, a killed server'
 	@echo 'make bench                  what a call costs, beside a bare relay [BENCH="--quick"]'
-	@echo 'make fuzz T=uri TIME=60     libFuzzer on one target; without T: which there are'
+	@echo 'make fuzz T=token TIME=60   libFuzzer on one target; without T: which there are'
 	@echo 'make sim SEED=7 [TRACE=1]   one run of the simulated network; SEEDS=10000: many'
 	@echo 'make tidy                   the rules of docs/CODING.md that a program can check'
 	@echo 'make cov                    line coverage of unit tests and corpora, by room'
