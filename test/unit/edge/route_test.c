@@ -343,6 +343,24 @@ static void preloaded_own_route_is_popped(void **state)
     }
 }
 
+/* As many as may be are all taken off; one more is the sender's fault, not a lack of room of ours. */
+static void many_route_lines(void **state)
+{
+    (void)state;
+    static const char own[] = "Route: <sip:192.0.2.1;lr>\n", none[] = "Route:\n";
+    static char routes[SIP_ROUTE_VALUES_MAX * sizeof own + sizeof none];
+    for (unsigned i = 0; i < SIP_ROUTE_VALUES_MAX; i++)
+        memcpy(routes + i * (sizeof own - 1), own, sizeof own);
+    struct world *w = world_new();
+    send_to(w, "alice", "INVITE", "sip:x@example.com", "1", routes);
+    EXPECT(w, "0 udp0 alice 100 INVITE", "0 udp2 a INVITE");
+    assert_string_equal(world_header(world_last(w, "a"), "Route", 0), "");
+    memcpy(routes + SIP_ROUTE_VALUES_MAX * (sizeof own - 1), none, sizeof none);
+    send_to(w, "alice", "INVITE", "sip:y@example.com", "2", routes);
+    EXPECT(w, "0 udp0 alice 400 INVITE");
+    drained(w);
+}
+
 static void unreadable_routes(void **state)
 {
     (void)state;
@@ -858,6 +876,7 @@ int main(void)
         cmocka_unit_test(foreign_routes_are_refused),
         cmocka_unit_test(foreign_routes_are_stripped),
         cmocka_unit_test(preloaded_own_route_is_popped),
+        cmocka_unit_test(many_route_lines),
         cmocka_unit_test(unreadable_routes),
         cmocka_unit_test(inside_follows_the_request_uri),
         cmocka_unit_test(inside_over_tcp),
