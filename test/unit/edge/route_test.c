@@ -179,7 +179,7 @@ static void outsiders_are_not_introduced_by_us(void **state)
     drained(w);
 }
 
-/* The outside end of a dialog that began inside reaches the caller's host, and no other by maddr. */
+/* The outside end of a dialog that began inside reaches its caller's host, none by maddr. */
 static void maddr_does_not_leave_the_callers_host(void **state)
 {
     (void)state;
@@ -343,7 +343,7 @@ static void preloaded_own_route_is_popped(void **state)
     }
 }
 
-/* As many as may be are all taken off; one more is the sender's fault, not a lack of room of ours. */
+/* As many as may be are all taken off; one more is the sender's fault, not our lack of room. */
 static void many_route_lines(void **state)
 {
     (void)state;
