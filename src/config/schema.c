@@ -620,9 +620,9 @@ static const struct field root_fields[] = {
      .scale = NS_US,
      .standard = "200us",
      .zero = "off",
-     .help = "How long a busy worker lets messages gather, to take and send them together. Done only "
-             "where it pays: each worker tries at start what a short sleep costs (in a virtual "
-             "machine often more than it saves). An idle one never waits."},
+     .help = "How long a busy worker lets messages gather, to take and send them together. Done "
+             "only where it pays: each worker tries at start what a short sleep costs (in a "
+             "virtual machine often more than it saves). An idle one never waits."},
     {.key = "drain", .type = V_MAP, .sub = &drain_schema, .help = "How it ends."},
     {.key = "control",
      .type = V_PATH,

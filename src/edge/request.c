@@ -263,8 +263,9 @@ static bool makes_dialog(const struct sip_facts *f)
                                 f->method == SIP_M_REFER || f->method == SIP_M_NOTIFY);
 }
 
-/* Every edge of a fleet, and each after a restart, sends a call to the same target: this hash has no
- * secret. Who chooses Call-IDs to meet one target gains no more than by sending it as many calls. */
+/* Every edge of a fleet, and each after a restart, sends a call to the same target: this hash has
+ * no secret. Who chooses Call-IDs to meet one target gains no more than by sending it as many
+ * calls. */
 static const struct hash_seed call_seed = {0x776569722063616cULL, 0x6c2062616c616e63ULL};
 
 static void relay_fill(struct edge *e, struct relay *r, const struct origin *from,
