@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include "net/net_int.h"
 
 enum { EXIT_FAILED = 1, EXIT_UNAVAILABLE = 69, LINE_MAX_BYTES = 256 * 1024 };
+enum { SILENCE_S_MAX = 30 }; /* a reload waits for workers and for names */
 
 static int control_connect(const char *path, FILE *err)
 {
@@ -18,13 +20,16 @@ static int control_connect(const char *path, FILE *err)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&sa, sizeof sa) != 0) {
         int error = errno;
-        fprintf(err, "weir: no running weir answers at %s: %s\n", path, strerror(error));
         if (error == EACCES)
-            fprintf(err, "weir: members of the socket's group may ask, and root\n");
+            fprintf(err, "weir: %s may not be opened: root may, and members of its group\n", path);
+        else
+            fprintf(err, "weir: no running weir answers at %s: %s\n", path, strerror(error));
         if (fd >= 0)
             close(fd);
         return -1;
     }
+    const struct timeval patience = {.tv_sec = SILENCE_S_MAX};
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     return fd;
 }
 
@@ -71,6 +76,7 @@ static int copy_answer(FILE *from, FILE *out, FILE *err)
 {
     static char line[LINE_MAX_BYTES];
     static const char end[] = "{\"end\":true,\"ok\":";
+    errno = 0;
     while (fgets(line, sizeof line, from) != NULL) {
         size_t n = strlen(line);
         if (n < sizeof end || memcmp(line, end, sizeof end - 1) != 0) {
@@ -81,6 +87,10 @@ static int copy_answer(FILE *from, FILE *out, FILE *err)
             return 0;
         tell_error(slice_of(line, n), err);
         return EXIT_FAILED;
+    }
+    if (errno == EAGAIN) {
+        fprintf(err, "weir: it runs, and has said nothing for %d s: it hangs\n", SILENCE_S_MAX);
+        return EXIT_UNAVAILABLE;
     }
     fprintf(err, "weir: the answer broke off\n");
     return EXIT_FAILED;
@@ -96,11 +106,12 @@ int control_call(const char *socket_path, const char *request, FILE *out, FILE *
         close(fd);
         return EXIT_FAILED;
     }
-    int status = EXIT_FAILED;
-    if (dprintf(fd, "%s\n", request) < 0)
-        fprintf(err, "weir: cannot ask at %s: %s\n", socket_path, strerror(errno));
-    else
-        status = copy_answer(f, out, err);
+    char line[2048];
+    int n = snprintf(line, sizeof line, "%s\n", request);
+    MUST(n > 0 && (size_t)n < sizeof line);
+    /* One that has no time for us says so and hangs up: what it said is still there to read. */
+    (void)!send(fd, line, (size_t)n, MSG_NOSIGNAL);
+    int status = copy_answer(f, out, err);
     fclose(f);
     return status;
 }

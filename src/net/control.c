@@ -106,8 +106,22 @@ static void flush(struct client *c)
         client_end(c);
 }
 
+/* What was done by command stands where the rest of the story stands. */
+static void tell_done(const struct client *c)
+{
+    char bytes[REQUEST_BYTES_MAX * 4];
+    struct text t = text_into(bytes, sizeof bytes);
+    text_put_escaped(&t, c->argument, REQUEST_BYTES_MAX);
+    if (c->command == CMD_DRAIN)
+        fprintf(stderr, "weir: draining: new dialogs are refused\n");
+    else if (c->command == CMD_TARGET)
+        fprintf(stderr, "weir: by an operator: target %.*s\n", SLICE_ARG(text_slice(&t)));
+}
+
 static void finish(struct client *c, struct slice error)
 {
+    if (error.n == 0 && c->order == ORDER_COMMAND)
+        tell_done(c);
     c->waiting = false;
     c->state = CLIENT_ENDING;
     c->until = mono_add(mono_now(), CLIENT_WITHIN);
@@ -178,6 +192,8 @@ static void reload(struct control *ctl, struct client *c)
     c->waiting = false; /* answers to others may come meanwhile, none is for it */
     int failed = net_reload(ctl->net, errors);
     fclose(errors);
+    fputs(failed != 0 ? "weir: reload failed: the old configuration stays\n" : "weir: reloaded\n",
+          stderr);
     if (failed != 0)
         finish(c, n > 0 ? slice_of(text, n) : SLICE("the reload failed"));
     else
@@ -252,6 +268,9 @@ static void accept_client(struct control *ctl)
         c->until = mono_add(mono_now(), CLIENT_WITHIN);
         return;
     }
+    static const char busy[] =
+        "{\"end\":true,\"ok\":false,\"error\":\"too many ask at once; ask again\"}\n";
+    (void)!send(fd, busy, sizeof busy - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
     close(fd);
 }
 
