@@ -48,8 +48,13 @@ class Demo:
         return child
 
     def server(self, name):
-        return self.start(name, ["sipp", "-sf", f"{SIPP}/uas.xml", "-i", SERVERS[name], "-p",
-                                 "5060", "-nostdin", "-aa"])  # -aa: answers OPTIONS too
+        child = self.start(name, ["sipp", "-sf", f"{SIPP}/uas.xml", "-i", SERVERS[name], "-p",
+                                  "5060", "-nostdin", "-aa"])  # -aa: answers OPTIONS too
+        try:
+            child.wait(0.2)
+        except subprocess.TimeoutExpired:
+            return child
+        sys.exit(f"{name} did not start: {self.said(name).partition(chr(10))[0]}")
 
     def caller(self, name, ip, to, calls, rate):
         return self.start(name, ["sipp", "-sf", f"{SIPP}/uac.xml", "-i", ip, "-p", "5060",
@@ -140,8 +145,8 @@ def run(demo, probe):
     probe.until(start + BACK_AT)
     show = subprocess.run([WEIR, "show", "pools", "-s", demo.path("edge-b.sock")],
                           capture_output=True, text=True, check=False)
-    servers[VICTIM] = demo.server(VICTIM)
     back = time.time()
+    servers[VICTIM] = demo.server(VICTIM)
     print(f"{BACK_AT:4} s  {VICTIM} is back", flush=True)
     for child in callers.values():
         child.wait(60)
@@ -221,5 +226,6 @@ def main():
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *a: sys.exit(1))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *a: sys.exit(1))
     sys.exit(main())
