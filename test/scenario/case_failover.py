@@ -237,7 +237,7 @@ def _(t):
     until(lambda: t.call(end).whole() and len(back.invites()) > 0, "it is used again", 6)
 
 
-@case("kill -9 of one of three targets under load", heavy=True, build="release")
+@case("kill -9 of one of three targets under load", heavy=True, build="release", timeout=60)
 def _(t):
     servers = [t.sipp("uas", t.ip(n), 5060) for n in (10, 11, 12)]
     weir = t.edge([f"udp://{t.ip(n)}:5060" for n in (10, 11, 12)],

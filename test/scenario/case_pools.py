@@ -165,7 +165,7 @@ def _(t):
     check(status != 0 and err, f"an unknown state is an error: {status} {err}")
 
 
-@case("a target drained under load loses no call", heavy=True, build="release")
+@case("a target drained under load loses no call", heavy=True, build="release", timeout=60)
 def _(t):
     for n in (10, 11):
         t.sipp("uas_ring", t.ip(n), 5060)

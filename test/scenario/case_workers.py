@@ -27,12 +27,12 @@ def _(t):
     check(len({r["worker"] for r in rows}) > 1, "more than one worker took part")
 
 
-@case("workers: the same with SIPp, 200 calls each", build="tsan", timeout=90)
+@case("workers: the same with SIPp, 100 calls each", build="tsan", timeout=90, heavy=True)
 def _(t):
     t.sipp("uas", t.ip(10), 5060)
     t.sipp("uas", t.ip(11), 5060, tcp=True)
     weir = t.edge([f"udp://{t.ip(10)}:5060", f"tcp://{t.ip(11)}:5060"], node=WORKERS)
-    loads = [t.sipp("uac", t.ip(100 + n), 5060, dest=t.outside, calls=100, rate=50, tcp=n % 2 == 1)
+    loads = [t.sipp("uac", t.ip(100 + n), 5060, dest=t.outside, calls=100, rate=30, tcp=n % 2 == 1)
              for n in range(4)]
     for load in loads:
         load.done(100, 60)
@@ -118,12 +118,12 @@ def _(t):
     check(weir.counters()["handed_over"] > 0, "some were handed over")
 
 
-@case("workers: reload, target, show and drain under load", build="tsan", timeout=90)
+@case("workers: reload, target, show and drain under load", build="tsan", timeout=90, heavy=True)
 def _(t):
     for n in (10, 11):
         t.sipp("uas", t.ip(n), 5060)
     weir = t.edge([f"udp://{t.ip(n)}:5060" for n in (10, 11)], node=WORKERS)
-    loads = [t.sipp("uac", t.ip(100 + n), 5060, dest=t.outside, calls=150, rate=40, tcp=n == 2)
+    loads = [t.sipp("uac", t.ip(100 + n), 5060, dest=t.outside, calls=150, rate=30, tcp=n == 2)
              for n in range(3)]
     for n in range(10):
         equal(weir.command("reload")[0], 0, "reload")
