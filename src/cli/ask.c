@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <getopt.h>
 #include <glob.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 #include "cli/common.h"
 #include "config/config.h"
 
@@ -28,6 +32,36 @@ static int socket_of_file(const char *file, char *path, size_t cap)
     return status;
 }
 
+/* A killed weir leaves its socket file behind; one that we may not open may be a live one. */
+static bool is_dead(const char *path)
+{
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    size_t n = strlen(path);
+    if (n >= sizeof sa.sun_path)
+        return false;
+    memcpy(sa.sun_path, path, n + 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool dead = fd >= 0 && connect(fd, (const struct sockaddr *)&sa, sizeof sa) != 0 &&
+                errno == ECONNREFUSED;
+    if (fd >= 0)
+        close(fd);
+    return dead;
+}
+
+/* Puts those that are alive in front and counts them; one alone is not asked. */
+static size_t count_alive(glob_t *found)
+{
+    size_t kept = 0;
+    for (size_t i = 0; found->gl_pathc > 1 && i < found->gl_pathc; i++) {
+        char *path = found->gl_pathv[i];
+        if (is_dead(path))
+            continue;
+        found->gl_pathv[i] = found->gl_pathv[kept];
+        found->gl_pathv[kept++] = path;
+    }
+    return kept > 0 ? kept : found->gl_pathc;
+}
+
 /* The one that runs on this machine, by the places where config puts sockets. */
 static int socket_by_place(char *path, size_t cap)
 {
@@ -35,12 +69,13 @@ static int socket_by_place(char *path, size_t cap)
     /* An unreadable folder finds nothing, like an empty one. */
     (void)glob("/run/weir/*.sock", 0, NULL, &found);
     (void)glob("/tmp/weir-*.sock", GLOB_APPEND, NULL, &found);
+    size_t count = count_alive(&found);
     int status = CLI_UNAVAILABLE;
-    if (found.gl_pathc == 0) {
+    if (count == 0) {
         fputs("weir: no running weir found: say which with -s SOCKET or -c FILE\n", stderr);
-    } else if (found.gl_pathc > 1) {
+    } else if (count > 1) {
         fputs("weir: which one? say -s SOCKET or -c FILE; there are\n", stderr);
-        for (size_t i = 0; i < found.gl_pathc; i++)
+        for (size_t i = 0; i < count; i++)
             fprintf(stderr, "  %s\n", found.gl_pathv[i]);
     } else {
         status = copy_path(slice_cstr(found.gl_pathv[0]), path, cap);

@@ -43,6 +43,7 @@ struct control {
     struct net *net;
     int fd;
     char path[sizeof((struct sockaddr_un *)0)->sun_path];
+    struct stat file; /* what we made there */
     struct client client[CLIENTS_MAX];
 };
 
@@ -395,6 +396,7 @@ struct control *control_open(struct net *net, struct slice path, FILE *errors)
         free(ctl);
         return NULL;
     }
+    (void)stat(ctl->path, &ctl->file);
     return ctl;
 }
 
@@ -406,6 +408,9 @@ void control_close(struct control *ctl)
         if (ctl->client[i].state != CLIENT_FREE)
             client_end(&ctl->client[i]);
     close(ctl->fd);
-    (void)unlink(ctl->path);
+    struct stat now; /* ours may be gone, and another's be there */
+    if (stat(ctl->path, &now) == 0 && now.st_dev == ctl->file.st_dev &&
+        now.st_ino == ctl->file.st_ino)
+        (void)unlink(ctl->path);
     free(ctl);
 }
