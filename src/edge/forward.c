@@ -164,14 +164,29 @@ int keep_edited(struct edge *e, struct relay *r, struct slice *ret_bytes)
 
 enum { FLOW_BUSY_TRIES = 64 };
 
+/* The table of our connections is full, perhaps of such as somebody led us to once and that their
+ * peers never close. The one that nobody uses makes room: for others, since this step's message
+ * will not wait for it. */
+static void flow_make_room(struct edge *e)
+{
+    if (e->out->count + STEP_ACTIONS_ROOM + 2 > STEP_ACTIONS_MAX)
+        return; /* a step that tries many targets has no more to give */
+    emit_notice(e, NOTICE_TABLE_FULL, SLICE("connections to targets"));
+    struct flow *idle = flow_idle(e->flows);
+    if (idle != NULL)
+        emit_close(e, idle->id);
+}
+
 static struct flow *flow_connect(struct edge *e, const struct hop *hop)
 {
     if (!flow_may_connect(e->flows, &hop->addr, hop->transport, e->now))
         return NULL;
     struct flow *w =
         flow_open(e->flows, &hop->addr, hop->listener, hop->transport, hop->side, e->now);
-    if (w == NULL)
+    if (w == NULL) {
+        flow_make_room(e);
         return NULL;
+    }
     struct action *a = emit(e, ACT_CONNECT);
     a->flow = w->id;
     a->dest = hop->addr;

@@ -114,6 +114,10 @@ struct flow *flow_get(struct flows *f, struct flow_id id);
 struct flow *flow_to(struct flows *f, const struct addr *peer, uint8_t transport,
                      uint32_t *ret_count);
 
+/* When the table is full: one that we opened and that nobody uses; of the few that are looked at
+ * the one that has been silent for longest; NULL if none. To be closed, for the next one's sake. */
+struct flow *flow_idle(struct flows *f);
+
 /* It is gone: its id finds nothing from now on. NULL is ignored. */
 void flow_forget(struct flows *f, struct flow *flow);
 

@@ -9,7 +9,7 @@
  * Accepted connections are never found by their address: only by their id. */
 #include "flow/flow.h"
 
-enum { BACKOFF_SETS = 64, BACKOFF_WAYS = 4 };
+enum { BACKOFF_SETS = 64, BACKOFF_WAYS = 4, IDLE_LOOKS = 64 };
 
 static const dur_ns backoff_first = 100 * NS_MS, backoff_max = 5 * NS_S;
 
@@ -26,6 +26,7 @@ struct flows {
     struct map by_peer;
     struct hash_seed seed;
     uint32_t worker;
+    uint32_t idle_at; /* where flow_idle() goes on to look */
     uint64_t next_gen;
     struct backoff backoff[BACKOFF_SETS * BACKOFF_WAYS];
 };
@@ -142,6 +143,21 @@ struct flow *flow_to(struct flows *f, const struct addr *peer, uint8_t transport
     }
     *ret_count = count;
     return best;
+}
+
+struct flow *flow_idle(struct flows *f)
+{
+    struct flow *idle = NULL;
+    for (unsigned i = 0; i < IDLE_LOOKS && i < f->opened.count; i++) {
+        f->idle_at = (f->idle_at + 1) % f->opened.count;
+        struct flow *w = opened_at(f, f->idle_at);
+        if (w == NULL || w->connecting || w->closing || w->users != FLOW_END ||
+            w->askers != FLOW_END)
+            continue;
+        if (idle == NULL || w->last_in < idle->last_in)
+            idle = w;
+    }
+    return idle;
 }
 
 void flow_forget(struct flows *f, struct flow *flow)

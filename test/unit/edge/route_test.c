@@ -414,6 +414,36 @@ static void inside_over_tcp(void **state)
     drained(w);
 }
 
+/* Connections that nobody closes do not keep us from opening others. */
+static void idle_connections_make_room(void **state)
+{
+    (void)state;
+    struct world *w = world_new();
+    unsigned refused = 0;
+    for (unsigned i = 0; i < 70; i++) {
+        char uri[64], branch[16], peer[32], *answer;
+        snprintf(peer, sizeof peer, "203.0.113.%u:5060", 100 + i);
+        snprintf(uri, sizeof uri, "sip:x@%s;transport=tcp", peer);
+        snprintf(branch, sizeof branch, "%u", i);
+        send_to(w, "proxy", "OPTIONS", uri, branch, NULL);
+        if (world_last_request(w, peer, "OPTIONS") == NULL) {
+            refused++;
+            char closed[32] = "";
+            for (unsigned k = 0; k < w->line_count; k++)
+                (void)sscanf(w->line[k], "%*u close %31s", closed);
+            world_close(w, world_flow_to(w, closed), 0);
+            continue;
+        }
+        answer = world_response(w, peer, "OPTIONS", 200, "x", NULL);
+        world_reply(w, peer, answer);
+        free(answer);
+        world_run(w, 1);
+        world_forget(w);
+    }
+    assert_in_range(refused, 1, 4); /* of 64 places */
+    drained(w);
+}
+
 static void inside_follows_routes(void **state)
 {
     (void)state;
@@ -880,6 +910,7 @@ int main(void)
         cmocka_unit_test(unreadable_routes),
         cmocka_unit_test(inside_follows_the_request_uri),
         cmocka_unit_test(inside_over_tcp),
+        cmocka_unit_test(idle_connections_make_room),
         cmocka_unit_test(inside_follows_routes),
         cmocka_unit_test(rules_come_before_the_request_uri),
         cmocka_unit_test(strict_router_after_us),

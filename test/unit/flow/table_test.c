@@ -86,6 +86,31 @@ static void accepted_by_slot(void **state)
     end(&s);
 }
 
+static void idle_ones_make_room(void **state)
+{
+    (void)state;
+    struct scene s = begin();
+    assert_null(flow_idle(s.flows));
+    struct flow *w[OPENED];
+    for (unsigned i = 0; i < OPENED; i++) {
+        w[i] = open_to(s.flows, i);
+        assert_non_null(w[i]);
+    }
+    assert_null(flow_idle(s.flows)); /* all connect still */
+    for (unsigned i = 0; i < OPENED; i++) {
+        w[i]->connecting = false;
+        w[i]->last_in = 100 + i;
+    }
+    w[0]->users = 1;
+    w[1]->askers = 1;
+    w[2]->closing = true;
+    w[6]->last_in = 50;
+    assert_ptr_equal(flow_idle(s.flows), w[6]);
+    w[6]->closing = true;
+    assert_ptr_equal(flow_idle(s.flows), w[3]);
+    end(&s);
+}
+
 static void ids_are_never_used_twice(void **state)
 {
     (void)state;
@@ -274,6 +299,7 @@ int main(void)
         cmocka_unit_test(accepted_by_slot),
         cmocka_unit_test(ids_are_never_used_twice),
         cmocka_unit_test(table_of_ours_is_bounded),
+        cmocka_unit_test(idle_ones_make_room),
         cmocka_unit_test(least_busy_of_a_peer),
         cmocka_unit_test(iteration_meets_each_once),
         cmocka_unit_test(random_walk),
