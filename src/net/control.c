@@ -195,6 +195,8 @@ static void reload(struct control *ctl, struct client *c)
     fclose(errors);
     fputs(failed != 0 ? "weir: reload failed: the old configuration stays\n" : "weir: reloaded\n",
           stderr);
+    if (failed == 0 && n > 0)
+        fwrite(text, 1, n, stderr); /* what did not stop it */
     if (failed != 0)
         finish(c, n > 0 ? slice_of(text, n) : SLICE("the reload failed"));
     else

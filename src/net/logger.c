@@ -50,6 +50,8 @@ struct logger {
     bool torn;           /* the last write ended within a line */
     uint64_t bytes_lost; /* not yet told */
     mono_ns told_lost_at;
+    uint64_t overruns_told; /* records that found a full ring */
+    mono_ns overruns_told_at;
     struct notice_rate rate[NOTICE_KINDS];
     struct said said[SAID_MAX];
     unsigned said_next;
@@ -229,6 +231,23 @@ static void tell_written(struct logger *l)
     l->told_lost_at = 0;
 }
 
+/* Records that found no room while the file did not take any: the writer can say so only now. */
+static void tell_overruns(struct logger *l)
+{
+    mono_ns now = mono_now();
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < l->net->workers; i++)
+        sum += atomic_load_explicit(&l->net->worker[i]->log->refused, memory_order_relaxed);
+    if (sum == l->overruns_told ||
+        (l->overruns_told_at != 0 && now < mono_add(l->overruns_told_at, SAID_WITHIN)))
+        return;
+    dprintf(STDERR_FILENO,
+            "weir: notice: log lines lost: the log takes them too slowly (%llu lines)\n",
+            (unsigned long long)(sum - l->overruns_told));
+    l->overruns_told = sum;
+    l->overruns_told_at = now;
+}
+
 static void lose(struct logger *l, struct slice rest, int error)
 {
     size_t at = (size_t)(rest.p - l->lines.p);
@@ -298,6 +317,7 @@ static bool drain(struct logger *l)
     if (l->lines.n > 0)
         write_lines(l);
     tell_suppressed(l);
+    tell_overruns(l);
     return any;
 }
 
