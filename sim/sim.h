@@ -378,9 +378,10 @@ struct world {
     char why[512]; /* the invariant that was broken, and how */
     struct seen_table seen;
     const struct event *event; /* that is being stepped */
-    bool owes_2xx;             /* the event is a 2xx that must go upstream */
-    struct addr event_source;  /* of the message behind it, hand-overs looked through */
-    struct counters counters;  /* of all engines, as they died */
+    bool owes_cancel;
+    bool owes_2xx;            /* the event is a 2xx that must go upstream */
+    struct addr event_source; /* of the message behind it, hand-overs looked through */
+    struct counters counters; /* of all engines, as they died */
     struct {
         uint64_t occurrences, datagrams, steps, calls_answered, calls_tried;
     } sum;
