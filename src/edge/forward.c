@@ -93,6 +93,8 @@ static void push_record_routes(struct edge *e, struct relay *r, const struct try
     e->edits_routes = 1;
     put_record_route(e, &lines, t->hop.listener, text_slice(&text));
     uint8_t in = r->from.listener;
+    if (in == LISTENER_NONE && (r->from.flow.slot & FLOW_OUT) == 0) /* it outlives its listener */
+        in = egress_for(e, &r->from.source, r->from.transport, r->from.side);
     if (in != LISTENER_NONE && in != t->hop.listener) {
         put_record_route(e, &lines, in, text_slice(&text));
         e->edits_routes = 2;

@@ -239,6 +239,14 @@ void stream_drop(struct worker *w, uint8_t listener)
     if (*fd >= 0)
         close(*fd);
     *fd = -1;
+    /* Its connections go on without it: its number may become that of another, of another side. */
+    struct streams *s = &w->streams;
+    for (uint32_t i = 0; i < s->fresh; i++)
+        if (s->accepted[i].listener == listener)
+            s->accepted[i].listener = LISTENER_NONE;
+    for (uint32_t i = 0; i < s->ours_max; i++)
+        if (s->ours[i].listener == listener)
+            s->ours[i].listener = LISTENER_NONE;
 }
 
 static void watch_listeners(struct worker *w, uint32_t events)
