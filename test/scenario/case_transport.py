@@ -312,3 +312,22 @@ def _(t):
         if n % 2:
             conn.send(b"INVITE sip:bob@example.com SIP/2.0\r\nVia: SIP/2.0/TC")
     t.call(t.end(101, tcp=True), tcp=True).whole()
+
+
+@case("a connection outlives its listener, and does not become another's")
+def _(t):
+    server = t.server(tcp=True)
+    weir = t.weir(t.config([server]))
+    conn = t.end(tcp=True).connect(t.outside)
+    ends.Call(conn.end, conn).whole()
+    config = t.config([server])
+    config["listeners"] = [one for one in config["listeners"] if not one["bind"].startswith("tcp:")]
+    weir.write(config)
+    equal(weir.command("reload")[0], 0, "reload without the listener")
+    ends.Call(conn.end, conn).whole()
+    config["listeners"].append({"bind": f"tcp://{t.ip(3)}:5060", "side": "inside"})
+    weir.write(config)
+    equal(weir.command("reload")[0], 0, "reload with one of the other side in its place")
+    ends.Call(conn.end, conn).whole()
+    invites = weir.logged(lambda r: r["method"] == "INVITE", count=3)
+    equal([r["side"] for r in invites], ["outside"] * 3, "the sides")
