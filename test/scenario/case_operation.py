@@ -222,9 +222,9 @@ def _(t):
     both = t.config([f"udp://{t.ip(n)}:5060" for n in (10, 11)])
     one = t.config([f"udp://{t.ip(10)}:5060"])
     weir = t.weir(both)
-    load = t.sipp("uac", t.ip(100), 5060, dest=t.outside, calls=1000, rate=250,
+    load = t.sipp("uac", t.ip(100), 5060, dest=t.outside, calls=600, rate=120,
                   options=["-d", "200"])
-    tcp = t.sipp("uac", t.ip(101), 5060, dest=t.outside, calls=400, rate=100, tcp=True,
+    tcp = t.sipp("uac", t.ip(101), 5060, dest=t.outside, calls=300, rate=60, tcp=True,
                  options=["-d", "200"])
     reloads = 0
     while load.alive() and reloads < 40:
@@ -239,8 +239,8 @@ def _(t):
             weir.signal(signal.SIGHUP)
         reloads += 1
         time.sleep(0.1)
-    load.done(1000)
-    tcp.done(400)
+    load.done(600)
+    tcp.done(300)
     check(reloads >= 20, f"{reloads} reloads")
 
 

@@ -170,13 +170,13 @@ def _(t):
     for n in (10, 11):
         t.sipp("uas_ring", t.ip(n), 5060)
     weir = t.edge([f"udp://{t.ip(n)}:5060" for n in (10, 11)])
-    load = t.sipp("uac", t.ip(100), 5060, dest=t.outside, calls=600, rate=200,
+    load = t.sipp("uac", t.ip(100), 5060, dest=t.outside, calls=400, rate=120,
                   options=["-d", "100"])
     time.sleep(1)
     equal(weir.command("target", "border", f"udp://{t.ip(10)}:5060", "drain")[0], 0, "drain")
     time.sleep(0.7)
     begun = weir.targets()[f"udp://{t.ip(10)}:5060"]["begun"]
-    load.done(600)
+    load.done(400)
     equal(weir.targets()[f"udp://{t.ip(10)}:5060"]["begun"], begun, "no new request after it")
 
 

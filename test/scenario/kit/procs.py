@@ -198,7 +198,7 @@ class Sipp(Proc):
         command = ["sipp", "-sf", os.path.join(SIPP_FILES, f"{scenario}.xml"), "-i", ip,
                    "-p", str(port), "-nostdin", "-trace_stat", "-stf", self.stats, "-fd", "1",
                    "-trace_err", "-error_file", self.errors, "-rtt_freq", "1",
-                   "-default_behaviors", "all,-bye"]
+                   "-default_behaviors", "all,-bye", "-buff_size", "4194304"]
         command += ["-t", "t1" if tcp else "u1"]
         if calls is not None:
             command += ["-m", str(calls)]
