@@ -99,7 +99,7 @@ static void add_or_dash(struct table *t, struct slice s)
     table_add(t, s.n > 0 ? s : SLICE("-"));
 }
 
-/* ---- pools ---------------------------------------------------------------------------------- */
+/* ---- pools ----------------------------------------------------------------------------------- */
 
 static bool same_target(const struct row *a, const struct row *b)
 {
@@ -179,7 +179,7 @@ static void print_pools(const struct answer_rows *a)
     table_print(t, stdout, "no pools");
 }
 
-/* ---- transactions, flows, workers ----------------------------------------------------------- */
+/* ---- transactions, flows, workers ------------------------------------------------------------ */
 
 static void print_transactions(const struct answer_rows *a)
 {
@@ -249,7 +249,7 @@ static void print_workers(const struct answer_rows *a)
     table_print(t, stdout, "no workers");
 }
 
-/* ---- counters ------------------------------------------------------------------------------- */
+/* ---- counters -------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name, *what;
@@ -288,7 +288,7 @@ static void print_counters(const struct answer_rows *a)
     table_print(t, stdout, "no counters");
 }
 
-/* ---- the command ---------------------------------------------------------------------------- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
 static const struct {
     const char *name;

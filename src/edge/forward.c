@@ -10,8 +10,7 @@
  * top of what came in. The next try takes them off and puts its own on. */
 #include "edge/edge_int.h"
 
-/* ---- lines of our own
- * ----------------------------------------------------------------------------- */
+/* ---- lines of our own ------------------------------------------------------------------------ */
 
 static void put_listener(struct text *t, const struct edge_listener *l)
 {
@@ -103,8 +102,7 @@ static void push_record_routes(struct edge *e, struct relay *r, const struct try
     sip_push_record_route(&e->edits, text_slice(&lines));
 }
 
-/* ---- what is kept
- * ----------------------------------------------------------------------------------- */
+/* ---- what is kept ---------------------------------------------------------------------------- */
 
 /* Reads the kept request again into e->kept. False when it is gone. */
 bool relay_index_kept(struct edge *e, struct relay *r)
@@ -161,8 +159,7 @@ int keep_edited(struct edge *e, struct relay *r, struct slice *ret_bytes)
     return blocks_keep(&e->blocks, *ret_bytes, &r->request);
 }
 
-/* ---- hops
- * -------------------------------------------------------------------------------------------- */
+/* ---- hops ------------------------------------------------------------------------------------ */
 
 enum { FLOW_BUSY_TRIES = 64 };
 
@@ -239,8 +236,7 @@ void try_send_bytes(struct edge *e, struct try *t, struct slice bytes)
         emit_flow(e, t->hop.flow, bytes);
 }
 
-/* ---- launching
- * ----------------------------------------------------------------------------------------- */
+/* ---- launching ------------------------------------------------------------------------------- */
 
 enum launch { LAUNCHED, LAUNCH_UNREACHABLE, LAUNCH_NO_ROOM, LAUNCH_TOO_LARGE };
 
@@ -334,13 +330,12 @@ static void answer_too_large(struct edge *e, struct relay *r)
     relay_answer(e, r, 513, reason, SLICE_NONE);
 }
 
-/* ---- pools
- * ---------------------------------------------------------------------------------------------- */
+/* ---- pools ----------------------------------------------------------------------------------- */
 
 /* "the node closest to the problem knows best; if it fails, it says so": what was tried, and that
  * repeating it elsewhere is (final) or may be (retryable) of use. `last`: the last target's answer,
  * 0 none came, -1 transport error (which is as good as a 503: RFC 3261 16.9). */
-static void answer_exhausted(struct edge *e, struct relay *r, int last)
+static void answer_exhausted(struct edge *e, struct relay *r, int last, struct slice why)
 {
     const struct pool_opts *o = pools_opts(e->pools, r->pool);
     uint64_t cause = last > 0 ? (uint64_t)last : last == 0 ? 408 : 503;
@@ -362,7 +357,9 @@ static void answer_exhausted(struct edge *e, struct relay *r, int last)
     e->count.pools_exhausted++;
     int status = o->failover.retryable ? 503 : 500;
     char who = r->tries == 0 ? 'P' : last > 0 ? 'S' : last == 0 ? 'T' : 'N';
-    log_end(e, r, status, who, phase_of(e, r), SLICE("pool exhausted"));
+    if (r->tries == 0)
+        emit_notice(e, NOTICE_POOL_EMPTY, o->name);
+    log_end(e, r, status, who, phase_of(e, r), why);
     relay_answer(e, r, status, SLICE("All Targets Failed"), text_slice(&t));
     relay_cancel_tries(e, r, NULL);
 }
@@ -432,11 +429,10 @@ static void begin_pool(struct edge *e, struct relay *r)
     else if (result == LAUNCH_TOO_LARGE)
         answer_too_large(e, r);
     else
-        answer_exhausted(e, r, -1);
+        answer_exhausted(e, r, -1, SLICE("pool exhausted"));
 }
 
-/* ---- hops by address and by name
- * -------------------------------------------------------------------------- */
+/* ---- hops by address and by name ------------------------------------------------------------- */
 
 static void answer_unreachable(struct edge *e, struct relay *r, const struct hop *hop)
 {
@@ -557,8 +553,7 @@ void relay_resolved(struct edge *e, struct relay *r, const struct event *ev)
     relay_answer(e, r, 500, reason, SLICE_NONE);
 }
 
-/* ---- failing over
- * -------------------------------------------------------------------------------------------- */
+/* ---- failing over ---------------------------------------------------------------------------- */
 
 static void answer_cancelled(struct edge *e, struct relay *r)
 {
@@ -611,9 +606,11 @@ void relay_next(struct edge *e, struct relay *r, struct slice why, int status)
     }
     const struct pool_opts *o = pools_opts(e->pools, r->pool);
     bool time_left = e->now < mono_add(r->arrived, o->failover.within);
+    struct slice why_spent = SLICE("pool exhausted");
     if (time_left && r->tries < o->failover.tries) {
         if (!pool_budget_spend(e->pools, r->pool, e->now)) {
             e->count.failovers_denied++;
+            why_spent = SLICE("retry budget spent");
         } else if (!edits_from_kept(e, r)) {
             answer_no_room(e, r);
             return;
@@ -629,7 +626,7 @@ void relay_next(struct edge *e, struct relay *r, struct slice why, int status)
             }
         }
     }
-    answer_exhausted(e, r, status);
+    answer_exhausted(e, r, status, why_spent);
 }
 
 /* RFC 3261 18.1.1: the stream that we chose for the size alone was refused; the datagram is what

@@ -117,8 +117,7 @@ void edge_on_ping(struct edge *e, const struct event *ev)
     emit_to(e, &from, SLICE("\r\n"));
 }
 
-/* ---- known transactions
- * -------------------------------------------------------------------------- */
+/* ---- known transactions ---------------------------------------------------------------------- */
 
 /* A client repeats a request at most ten times (17.1.2.2 with the timers of RFC 3261). What goes on
  * beyond this bound is somebody who lets our answers, which may be much larger than what asks for
@@ -209,8 +208,7 @@ void edge_on_cancel(struct edge *e, const struct origin *from, const struct even
     relay_cancelled(e, r);
 }
 
-/* ---- new requests
- * --------------------------------------------------------------------------------- */
+/* ---- new requests ---------------------------------------------------------------------------- */
 
 /* Addressed to this edge itself, by host and without a user. */
 static bool is_for_us(const struct edge *e)

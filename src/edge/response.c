@@ -4,8 +4,7 @@
  * fail over. */
 #include "edge/edge_int.h"
 
-/* ---- matching
- * ----------------------------------------------------------------------------------------- */
+/* ---- matching -------------------------------------------------------------------------------- */
 
 static struct try *match(struct edge *e, const struct event *ev, unsigned hops)
 {
@@ -184,8 +183,7 @@ static void pass_failure(struct edge *e, struct relay *r, struct try *t)
     relay_send_up(e, r, status, bytes);
 }
 
-/* ---- ACK of a failure
- * ------------------------------------------------------------------------------------ */
+/* ---- ACK of a failure ------------------------------------------------------------------------ */
 
 /* RFC 3261 17.1.1.3: built once from the request and this response, sent again for each repeat. */
 static void ack_failure(struct edge *e, struct relay *r, struct try *t)

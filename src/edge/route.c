@@ -95,7 +95,10 @@ static int pop_own_routes(struct edge *e, struct route_set *s)
         struct sip_uri u;
         if (route_uri(e, s->value[s->popped], &text, &u) != 0)
             return -1;
-        if (!is_sip(&u) || !is_own_host(e, u.host, u.port))
+        /* A token that has verified says that this line is ours, even where the listener that it
+         * names went with a reload. */
+        bool verified = s->has_token && slice_equal(u.user, s->token_text);
+        if (!is_sip(&u) || (!verified && !is_own_host(e, u.host, u.port)))
             break;
         if (u.user.n > 0 && !take_token(e, s, u.user))
             s->bad_token = true;
@@ -334,7 +337,15 @@ static bool trust_routes(struct edge *e, const struct origin *from, struct where
     }
     e->count.routes_refused++;
     refuse(w, 403, SLICE("Route Not Allowed"));
-    emit_notice(e, NOTICE_ROUTE_REFUSED, sip_header_value(&e->msg, SIP_H_ROUTE));
+    struct text t = scratch_text(e, 512);
+    text_put(&t, s->bad_token ? SLICE("a token that does not verify, from ") : SLICE("from "));
+    addr_put(&t, &from->source);
+    TEXT_LIT(&t, ", Call-ID ");
+    text_put(&t, slice_take(e->facts.call_id, 64));
+    TEXT_LIT(&t, ": ");
+    text_put(&t, slice_take(sip_header_value(&e->msg, SIP_H_ROUTE), 256));
+    scratch_keep(e, &t);
+    emit_notice(e, NOTICE_ROUTE_REFUSED, text_slice(&t));
     return false;
 }
 

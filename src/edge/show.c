@@ -64,8 +64,7 @@ static struct slice side_name(uint8_t side)
     return side == SIDE_INSIDE ? SLICE("inside") : SLICE("outside");
 }
 
-/* ---- pools
- * -------------------------------------------------------------------------------------------- */
+/* ---- pools ----------------------------------------------------------------------------------- */
 
 static void pool_row(struct edge *e, struct text *t, uint16_t pool, handle target)
 {
@@ -118,8 +117,7 @@ static void show_pools(struct edge *e, uint64_t *cursor, struct text *t)
     *cursor = 0;
 }
 
-/* ---- transactions
- * ------------------------------------------------------------------------------------- */
+/* ---- transactions ---------------------------------------------------------------------------- */
 
 static void relay_row(struct edge *e, struct text *t, const struct relay *r)
 {
@@ -165,8 +163,7 @@ static void show_transactions(struct edge *e, uint64_t *cursor, struct text *t)
     *cursor = at;
 }
 
-/* ---- flows
- * -------------------------------------------------------------------------------------------- */
+/* ---- flows ----------------------------------------------------------------------------------- */
 
 static void flow_row(struct edge *e, struct text *t, const struct flow *w)
 {
@@ -201,8 +198,7 @@ static void show_flows(struct edge *e, uint64_t *cursor, struct text *t)
     *cursor = at;
 }
 
-/* ---- counters
- * ----------------------------------------------------------------------------------------- */
+/* ---- counters -------------------------------------------------------------------------------- */
 
 static void show_counters(struct edge *e, uint64_t *cursor, struct text *t)
 {
@@ -233,8 +229,7 @@ void edge_show(struct edge *e, enum command_kind what, uint64_t *cursor, struct 
         show_counters(e, cursor, t);
 }
 
-/* ---- commands
- * ------------------------------------------------------------------------------------------ */
+/* ---- commands -------------------------------------------------------------------------------- */
 
 static struct slice next_word(struct slice *rest)
 {

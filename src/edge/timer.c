@@ -11,8 +11,7 @@ mono_ns edge_deadline(const struct edge *e)
     return mono_min(wheel_deadline(&e->wheel), pool_deadline(e->pools));
 }
 
-/* ---- relays
- * ------------------------------------------------------------------------------------------- */
+/* ---- relays ---------------------------------------------------------------------------------- */
 
 static void resend_response(struct edge *e, struct relay *r)
 {
@@ -94,8 +93,7 @@ static void relay_due(struct edge *e, struct relay *r)
         relay_arm(e, r);
 }
 
-/* ---- tries
- * -------------------------------------------------------------------------------------------- */
+/* ---- tries ----------------------------------------------------------------------------------- */
 
 /* After a 100 a try lasts while its target shows signs of life. Half a try timeout of silence earns
  * the target a probe; a whole one without a word from it, on anything, ends the try. A target that
@@ -234,8 +232,7 @@ static void try_due(struct edge *e, struct try *t)
         try_arm(e, t);
 }
 
-/* ---- everything that is due
- * ---------------------------------------------------------------------------- */
+/* ---- everything that is due ------------------------------------------------------------------ */
 
 static void tell_changes(struct edge *e)
 {
@@ -281,8 +278,7 @@ void edge_on_timer(struct edge *e)
     tell_changes(e);
 }
 
-/* ---- connections
- * --------------------------------------------------------------------------------------- */
+/* ---- connections ----------------------------------------------------------------------------- */
 
 void edge_on_flow_opened(struct edge *e, const struct event *ev)
 {

@@ -38,8 +38,7 @@ struct engine *engine_new(void *mem, size_t size, const struct engine_opts *opts
     return e->edge != NULL ? e : NULL;
 }
 
-/* ---- hand-over
- * ---------------------------------------------------------------------------------------- */
+/* ---- hand-over ------------------------------------------------------------------------------- */
 
 static void on_handed(struct engine *e, const struct event *ev)
 {
@@ -65,8 +64,7 @@ static void on_handed(struct engine *e, const struct event *ev)
         edge_on_message(e->edge, &inner, head.hops);
 }
 
-/* ---- control
- * ------------------------------------------------------------------------------------------- */
+/* ---- control --------------------------------------------------------------------------------- */
 
 static void reply(struct actions *out, const struct event *ev, struct slice rows, uint64_t cursor,
                   int error)

@@ -67,7 +67,7 @@ MUST_USE int token_parse(const struct token_keys *keys, struct slice text, struc
 uint32_t token_tag_hash(struct slice tag);
 uint32_t token_host_hash(const struct addr *host); /* the port does not count */
 
-/* ---- flows ---------------------------------------------------------------------------------- */
+/* ---- flows ----------------------------------------------------------------------------------- */
 
 /* A stream connection as the engine sees it. */
 struct flow {

@@ -47,7 +47,7 @@ struct control {
     struct client client[CLIENTS_MAX];
 };
 
-/* ---- output --------------------------------------------------------------------------------- */
+/* ---- output ---------------------------------------------------------------------------------- */
 
 static void client_end(struct client *c)
 {
@@ -136,7 +136,7 @@ static void finish(struct client *c, struct slice error)
     flush(c);
 }
 
-/* ---- requests ------------------------------------------------------------------------------- */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 static void ask_worker(struct control *ctl, struct client *c)
 {
@@ -256,7 +256,7 @@ static void read_request(struct control *ctl, struct client *c)
         finish(c, SLICE("the request is too long"));
 }
 
-/* ---- the socket ----------------------------------------------------------------------------- */
+/* ---- the socket ------------------------------------------------------------------------------ */
 
 static void accept_client(struct control *ctl)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "net/dns.h"
 
-/* ---- order ---------------------------------------------------------------------------------- */
+/* ---- order ----------------------------------------------------------------------------------- */
 
 static uint64_t rank(const struct dns_result *r)
 {
@@ -54,7 +54,7 @@ unsigned dns_order(const struct dns_result *results, unsigned count, struct prng
     return done;
 }
 
-/* ---- cache ---------------------------------------------------------------------------------- */
+/* ---- cache ----------------------------------------------------------------------------------- */
 
 void dns_key_init(struct dns_key *k, struct slice name, uint16_t port, uint8_t transport)
 {

@@ -26,7 +26,7 @@ static size_t pieces_bytes(const struct iovec *iov, uint32_t count)
     return n;
 }
 
-/* ---- between workers ------------------------------------------------------------------------ */
+/* ---- between workers ------------------------------------------------------------------------- */
 
 void hand_over(struct worker *w, const struct action *a)
 {
@@ -104,7 +104,7 @@ void hands_take(struct worker *w)
     }
 }
 
-/* ---- orders of main ------------------------------------------------------------------------- */
+/* ---- orders of main -------------------------------------------------------------------------- */
 
 void worker_answer(struct worker *w, uint64_t id, uint64_t cursor, int error,
                    const struct iovec *iov, uint32_t iov_count)

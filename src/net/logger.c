@@ -58,7 +58,7 @@ struct logger {
     struct text lines;
 };
 
-/* ---- worker's side -------------------------------------------------------------------------- */
+/* ---- worker's side --------------------------------------------------------------------------- */
 
 static void wake(struct logger *l)
 {
@@ -106,7 +106,7 @@ void log_notice(struct worker *w, uint16_t notice, struct slice text)
     push(w, &head, slice_take(text, NOTICE_TEXT_MAX));
 }
 
-/* ---- notices -------------------------------------------------------------------------------- */
+/* ---- notices --------------------------------------------------------------------------------- */
 
 static const char *notice_words(uint32_t notice)
 {
@@ -127,8 +127,8 @@ static const char *notice_words(uint32_t notice)
         return "foreign Route refused";
     case NOTICE_TABLE_FULL:
         return "table full";
-    case NOTICE_RELOADED:
-        return "configuration adopted";
+    case NOTICE_POOL_EMPTY:
+        return "pool has no target to ask";
     }
     return "notice";
 }
@@ -206,7 +206,7 @@ static bool owes_suppressed(const struct logger *l)
     return false;
 }
 
-/* ---- lines ---------------------------------------------------------------------------------- */
+/* ---- lines ----------------------------------------------------------------------------------- */
 
 /* The first loss is told at once, what follows is counted and told every ten seconds: a full disk
  * may stay full until the morning. */
@@ -361,7 +361,7 @@ static void *logger_main(void *arg)
     return NULL;
 }
 
-/* ---- opening and switching ------------------------------------------------------------------ */
+/* ---- opening and switching ------------------------------------------------------------------- */
 
 static int open_log(const struct config *c, bool *ret_own, FILE *errors)
 {

@@ -16,7 +16,7 @@
 
 #define ADOPT_WITHIN (5 * NS_S)
 
-/* ---- listeners ------------------------------------------------------------------------------ */
+/* ---- listeners ------------------------------------------------------------------------------- */
 
 static bool is_kept(const struct config *from, const struct config *to, unsigned id)
 {
@@ -130,7 +130,7 @@ int listeners_open(const struct net *net, const struct config *c, const struct c
     return failed;
 }
 
-/* ---- orders --------------------------------------------------------------------------------- */
+/* ---- orders ---------------------------------------------------------------------------------- */
 
 int order_send(struct net *net, uint32_t worker, const struct order *o, struct slice argument)
 {
@@ -192,7 +192,7 @@ int order_wait(struct net *net, uint32_t worker, const struct order *o)
     }
 }
 
-/* ---- the switch ----------------------------------------------------------------------------- */
+/* ---- the switch ------------------------------------------------------------------------------ */
 
 /* Hands the snapshot to every worker. 0; -1 when the first refused (nothing has changed); 1 when a
  * later one did not follow, which our sizes rule out unless it hangs. */

@@ -85,7 +85,7 @@ struct inbox *resolver_inbox(struct resolver *r)
     return &r->inbox;
 }
 
-/* ---- worker's side -------------------------------------------------------------------------- */
+/* ---- worker's side --------------------------------------------------------------------------- */
 
 void resolver_ask(struct worker *w, const struct action *a)
 {
@@ -104,7 +104,7 @@ void resolver_ask(struct worker *w, const struct action *a)
     inbox_knock_worker(&w->net->resolver->inbox, w->index);
 }
 
-/* ---- answering ------------------------------------------------------------------------------ */
+/* ---- answering ------------------------------------------------------------------------------- */
 
 static void tell(struct resolver *r, struct waiter to, int error, const struct dns_result *results,
                  unsigned count)
@@ -143,7 +143,7 @@ static void finish(struct lookup *l)
     l->used = false;
 }
 
-/* ---- the walk ------------------------------------------------------------------------------- */
+/* ---- the walk -------------------------------------------------------------------------------- */
 
 static void next_host(struct lookup *l);
 static void next_service(struct lookup *l);
@@ -345,7 +345,7 @@ static void begin_walk(struct lookup *l)
     }
 }
 
-/* ---- requests ------------------------------------------------------------------------------- */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 /* RFC 3263 4.1: a numeric host needs no question. */
 static bool is_numeric(const struct ask *a, struct slice name, struct dns_result *ret_result)
@@ -425,7 +425,7 @@ static void take_asks(struct resolver *r)
     }
 }
 
-/* ---- the thread ----------------------------------------------------------------------------- */
+/* ---- the thread ------------------------------------------------------------------------------ */
 
 static int wait_ms(struct resolver *r)
 {

@@ -16,7 +16,7 @@
 
 enum { DESCRIPTORS_SPARE = 64, CONNECTIONS_MIN = 16, DRAIN_LOOK_MS = 50, TICK_MS = 1000 };
 
-/* ---- start ---------------------------------------------------------------------------------- */
+/* ---- start ----------------------------------------------------------------------------------- */
 
 static unsigned listener_count(const struct config *c)
 {
@@ -147,7 +147,7 @@ static void say_ready(const struct net *net)
                 "dialogs that cross a restart, or another edge of the fleet, are refused\n");
 }
 
-/* ---- serving -------------------------------------------------------------------------------- */
+/* ---- serving --------------------------------------------------------------------------------- */
 
 void net_drain(struct net *net)
 {

@@ -222,7 +222,7 @@ static void set_stream_options(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unacked, sizeof unacked);
 }
 
-/* ---- accepting ------------------------------------------------------------------------------ */
+/* ---- accepting ------------------------------------------------------------------------------- */
 
 int stream_adopt(struct worker *w, uint8_t listener, int fd)
 {
@@ -333,7 +333,7 @@ void stream_accept(struct worker *w, uint8_t listener)
     }
 }
 
-/* ---- connecting ----------------------------------------------------------------------------- */
+/* ---- connecting ------------------------------------------------------------------------------ */
 
 static int begin_connect(const struct worker *w, const struct action *a)
 {
@@ -411,7 +411,7 @@ static void connected(struct worker *w, struct conn *c)
     conn_arm(w, c);
 }
 
-/* ---- reading -------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static void step_frame(struct worker *w, struct conn *c, uint8_t kind, struct slice bytes,
                        int error)
@@ -584,7 +584,7 @@ void stream_event(struct worker *w, uint64_t tag, uint32_t events)
         read_to_discard(w, c);
 }
 
-/* ---- time ----------------------------------------------------------------------------------- */
+/* ---- time ------------------------------------------------------------------------------------ */
 
 static void conn_expired(struct worker *w, struct conn *c)
 {

@@ -155,7 +155,7 @@ void udp_window(struct worker *w, bool hot)
     }
 }
 
-/* ---- in ------------------------------------------------------------------------------------- */
+/* ---- in -------------------------------------------------------------------------------------- */
 
 /* CR and LF alone: a keep-alive. Only the double CRLF asks for an answer (RFC 5626 3.5.1); one CRLF
  * is such an answer. To answer that too would let one forged datagram keep two edges, or an edge
@@ -297,7 +297,7 @@ void udp_receive(struct worker *w)
     }
 }
 
-/* ---- out ------------------------------------------------------------------------------------ */
+/* ---- out ------------------------------------------------------------------------------------- */
 
 static void remember_failed(struct worker *w, const struct action *a, const struct msghdr *h,
                             int error)

@@ -40,7 +40,7 @@ enum {
 #define LATE_CALM_NS (500 * NS_US)
 #define LATE_BUSY_NS (10 * NS_MS) /* SIP's shortest timer is 500 ms */
 
-/* ---- birth and death ------------------------------------------------------------------------ */
+/* ---- birth and death ------------------------------------------------------------------------- */
 
 static int map_rings(struct worker *w, uint32_t workers)
 {
@@ -124,7 +124,7 @@ void worker_free(struct worker *w)
     memory_unmap(w, sizeof *w);
 }
 
-/* ---- stepping and executing ----------------------------------------------------------------- */
+/* ---- stepping and executing ------------------------------------------------------------------ */
 
 void worker_step(struct worker *w, struct event *ev)
 {
@@ -190,7 +190,7 @@ void worker_settle(struct worker *w)
     w->hands_used = 0;
 }
 
-/* ---- waiting -------------------------------------------------------------------------------- */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 static mono_ns next_deadline(const struct worker *w)
 {
@@ -266,7 +266,7 @@ static void close_window(struct worker *w)
     w->window_streams = 0;
 }
 
-/* ---- the loop ------------------------------------------------------------------------------- */
+/* ---- the loop -------------------------------------------------------------------------------- */
 
 static void dispatch(struct worker *w, const struct epoll_event *ev)
 {

@@ -8,7 +8,7 @@
 
 #include "base/base.h"
 
-/* ---- counters ------------------------------------------------------------------------------- */
+/* ---- counters -------------------------------------------------------------------------------- */
 
 /* name, help. One table for the struct, `show`, and the documentation. */
 #define OBSERVE_COUNTERS(X)                                                                        \
@@ -61,7 +61,7 @@ struct counters {
 #undef X
 };
 
-/* ---- the record of a finished transaction --------------------------------------------------- */
+/* ---- the record of a finished transaction ---------------------------------------------------- */
 
 /* End state, two letters in the log: who ended it, and in which phase it was.
  *   who    - it went well            C the client (CANCEL, gone)   S the server (its final answer)
@@ -70,24 +70,24 @@ struct counters {
  *   phase  R receiving/checking  Q choosing a target  C connecting  H waiting for a first answer
  *          P in progress (a provisional passed)       D after the final answer */
 struct log_record {
-    uint64_t wall_ns;          /* Unix time of arrival, filled by the driver */
+    uint64_t wall_ns; /* Unix time of arrival, filled by the driver */
     mono_ns arrived;
-    uint32_t first_us;         /* arrival to first answer of a target above 100; UINT32_MAX none */
-    uint32_t final_us;         /* arrival to final answer sent; UINT32_MAX none */
-    uint32_t queue_us;         /* arrival to first forward; UINT32_MAX none */
-    uint16_t status;           /* final answer upstream; 0 none */
-    uint16_t target_status;    /* last final from a target; 0 none */
-    uint8_t method;            /* enum sip_method as a number; `method_name` rules when 0 */
+    uint32_t first_us;      /* arrival to first answer of a target above 100; UINT32_MAX none */
+    uint32_t final_us;      /* arrival to final answer sent; UINT32_MAX none */
+    uint32_t queue_us;      /* arrival to first forward; UINT32_MAX none */
+    uint16_t status;        /* final answer upstream; 0 none */
+    uint16_t target_status; /* last final from a target; 0 none */
+    uint8_t method;         /* enum sip_method as a number; `method_name` rules when 0 */
     uint8_t tries;
-    uint8_t resent_in;         /* retransmissions received, saturating */
+    uint8_t resent_in; /* retransmissions received, saturating */
     uint8_t resent_out;
     char end_who, end_phase;
     uint8_t transport_in, transport_out; /* enum transport; 255 none */
     uint8_t side_in, side_out;           /* 0 outside, 1 inside, 255 none */
     uint8_t worker;
-    uint8_t flags;             /* LOG_IN_DIALOG … */
-    struct addr source, dest;  /* dest.family 0 = never forwarded */
-    uint16_t len[8];           /* lengths of the strings packed behind, enum log_text order */
+    uint8_t flags;            /* LOG_IN_DIALOG … */
+    struct addr source, dest; /* dest.family 0 = never forwarded */
+    uint16_t len[8];          /* lengths of the strings packed behind, enum log_text order */
     char text[];
 };
 
@@ -95,14 +95,14 @@ enum { LOG_IN_DIALOG = 1, LOG_FROM_TOKEN = 2 };
 
 /* Strings of a record, in the order they are packed; each is cut at LOG_TEXT_BYTES_MAX. */
 enum log_text {
-    LOG_METHOD_NAME,  /* only when method is 0 */
+    LOG_METHOD_NAME, /* only when method is 0 */
     LOG_CALL_ID,
     LOG_CSEQ,
     LOG_RURI,
-    LOG_FROM,         /* URI */
-    LOG_TO,           /* URI */
+    LOG_FROM, /* URI */
+    LOG_TO,   /* URI */
     LOG_POOL,
-    LOG_REASON        /* of our own refusal: what was wrong */
+    LOG_REASON /* of our own refusal: what was wrong */
 };
 enum { LOG_TEXT_BYTES_MAX = 128, LOG_RECORD_BYTES_MAX = sizeof(struct log_record) + 8 * 128 };
 
@@ -114,15 +114,15 @@ enum notice {
     NOTICE_TARGET_EJECTED,
     NOTICE_POOL_PANIC,
     NOTICE_POOL_CALM,
-    NOTICE_LOOP,            /* text = Call-ID */
-    NOTICE_ROUTE_REFUSED,   /* text = the Route's URI */
-    NOTICE_TABLE_FULL,      /* text = which */
-    NOTICE_RELOADED,
+    NOTICE_LOOP,          /* text = Call-ID */
+    NOTICE_ROUTE_REFUSED, /* text = who, which call, the Route */
+    NOTICE_TABLE_FULL,    /* text = which */
+    NOTICE_POOL_EMPTY,    /* text = the pool: no target may be asked */
 };
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-struct log_names {            /* constant for a process */
+struct log_names { /* constant for a process */
     struct slice node, region, zone;
 };
 

@@ -19,7 +19,7 @@ const char *sip__quoted(const char *p, const char *end, const char *limit)
     }
 }
 
-/* ---- comma lists ---------------------------------------------------------------------------- */
+/* ---- comma lists ----------------------------------------------------------------------------- */
 
 /* The end of the list value at p: a comma, `end`, or NULL when a quote or bracket stays open. No
  * list of RFC 3261 holds comments, so a '(' is a byte like others (of a user part, mostly). */
@@ -79,7 +79,7 @@ bool sip_next_value(struct sip_values *v)
     return true;
 }
 
-/* ---- parameters ----------------------------------------------------------------------------- */
+/* ---- parameters ------------------------------------------------------------------------------ */
 
 int sip__next_param(const char **pp, const char *end, const char *limit,
                     struct sip__param *ret_param)
@@ -129,7 +129,7 @@ bool sip_param(struct slice params, struct slice name, struct slice *ret_value)
     return false;
 }
 
-/* ---- Via ------------------------------------------------------------------------------------ */
+/* ---- Via ------------------------------------------------------------------------------------- */
 
 static int via_transport(struct slice t)
 {
@@ -262,7 +262,7 @@ int sip_via_parse(struct slice s, struct sip_via *ret_via)
     return SIP_OK;
 }
 
-/* ---- name-addr ------------------------------------------------------------------------------ */
+/* ---- name-addr ------------------------------------------------------------------------------- */
 
 /* An unquoted display name. The grammar says tokens; what phones send is wider and harms no one,
  * save the bytes that another reader could take for structure (RFC 4475 3.1.2.6, 3.1.2.15). */

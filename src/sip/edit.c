@@ -55,7 +55,7 @@ static void cut(struct sip_edits *e, uint32_t off, uint32_t end)
     add(e, off, end - off, SLICE_NONE);
 }
 
-/* ---- typed helpers -------------------------------------------------------------------------- */
+/* ---- typed helpers --------------------------------------------------------------------------- */
 
 void sip_push_via(struct sip_edits *e, struct slice line)
 {
@@ -171,7 +171,7 @@ void sip_set_header(struct sip_edits *e, enum sip_header_id id, struct slice val
     sip_push_header(e, text_slice(&t));
 }
 
-/* ---- received and rport --------------------------------------------------------------------- */
+/* ---- received and rport ---------------------------------------------------------------------- */
 
 /* Appends the address without the brackets that a URI would want: via-received is a bare
  * IPv6address (RFC 3261 25.1, RFC 5118 4.5). */
@@ -238,7 +238,7 @@ void sip_stamp_via(struct sip_edits *e, const struct sip_facts *f, const struct 
         add(e, (uint32_t)(s.e[i].at - e->m->p), (uint32_t)s.e[i].del, text_slice(&s.e[i].ins));
 }
 
-/* ---- out ------------------------------------------------------------------------------------ */
+/* ---- out ------------------------------------------------------------------------------------- */
 
 size_t sip_edits_size(const struct sip_edits *e)
 {

@@ -315,7 +315,7 @@ int sip_index(struct sip_msg *m, const char *p, size_t n, bool is_datagram,
     return s.rc;
 }
 
-/* ---- methods -------------------------------------------------------------------------------- */
+/* ---- methods --------------------------------------------------------------------------------- */
 
 static const struct slice methods[SIP_M__COUNT] = {
     [SIP_M_OTHER] = {"", 0},

@@ -18,7 +18,7 @@
 #include <sys/uio.h>
 #include "base/base.h"
 
-/* ---- results -------------------------------------------------------------------------------- */
+/* ---- results --------------------------------------------------------------------------------- */
 
 /* Negative results. Everything at or below SIP_E_FATAL means: on a stream, answer and close,
  * for the place of the next message is unknown. */
@@ -43,7 +43,7 @@ struct sip_fault {
     uint32_t offset;     /* byte of the message where it was noticed */
 };
 
-/* ---- frame ---------------------------------------------------------------------------------- */
+/* ---- frame ----------------------------------------------------------------------------------- */
 
 /* State of one stream's framing. All zero is the start. It remembers how far it has looked, so
  * a message that comes a byte at a time costs no more than one that comes whole. */
@@ -77,7 +77,7 @@ MUST_USE int sip_frame(struct sip_framer *f, const char *buf, size_t n, size_t *
 /* The answer to a negative result of sip_frame(): 400 or 513 with its phrase. */
 void sip_frame_fault(int err, struct sip_fault *ret_fault);
 
-/* ---- index ---------------------------------------------------------------------------------- */
+/* ---- index ----------------------------------------------------------------------------------- */
 
 #include "header_ids.h" /* generated: enum sip_header_id */
 
@@ -168,7 +168,7 @@ static inline bool sip_has(const struct sip_msg *m, enum sip_header_id id)
 struct slice sip_header_name(enum sip_header_id id);
 enum sip_header_id sip_header_id_of(struct slice name);
 
-/* ---- decode --------------------------------------------------------------------------------- */
+/* ---- decode ---------------------------------------------------------------------------------- */
 
 /* One value of a comma list, across several header lines of the same id:
  *      struct sip_values v = sip_values(m, SIP_H_ROUTE);
@@ -242,7 +242,7 @@ struct sip_via {
 /* One Via value. RFC 3261 20.42, RFC 3581. */
 MUST_USE int sip_via_parse(struct slice s, struct sip_via *ret_via);
 
-/* ---- check ---------------------------------------------------------------------------------- */
+/* ---- check ----------------------------------------------------------------------------------- */
 
 /* What every later stage may rely on. Spans point into the message. */
 struct sip_facts {
@@ -279,7 +279,7 @@ MUST_USE int sip_check_request(const struct sip_msg *m, struct sip_facts *ret_fa
 MUST_USE int sip_check_response(struct sip_msg *m, struct sip_facts *ret_facts,
                                 struct sip_fault *ret_fault);
 
-/* ---- edit ----------------------------------------------------------------------------------- */
+/* ---- edit ------------------------------------------------------------------------------------ */
 
 /* An ordered list of edits on one message: at offset `off`, drop `del` bytes and put `ins` there.
  * Inserted text lives in the caller's arena until the message is sent. Kept sorted; edits at one
@@ -332,7 +332,7 @@ MUST_USE int sip_serialise(const struct sip_edits *e, struct iovec *iov, int cap
 /* The same, copied flat. Returns the bytes written or SIP_E_ROOM. */
 MUST_USE int sip_serialise_flat(const struct sip_edits *e, char *dst, size_t cap);
 
-/* ---- write ---------------------------------------------------------------------------------- */
+/* ---- write ----------------------------------------------------------------------------------- */
 
 /* A response of our own to `m` (which may be faulty: what could be read is copied): every Via,
  * From, To (with `to_tag` appended when it has none and to_tag is not empty), Call-ID, CSeq;

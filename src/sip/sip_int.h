@@ -301,7 +301,7 @@ bool sip__is_ipv6_text(struct slice s);
 
 struct slice sip__repeated(enum sip_header_id id); /* "Repeated Call-ID" */
 
-/* ---- decoding ------------------------------------------------------------------------------ */
+/* ---- decoding -------------------------------------------------------------------------------- */
 
 /* `end` ends the value, `limit` what may be read: the message's end, or `end` again. */
 

@@ -32,7 +32,7 @@ static inline bool flow_id_equal(struct flow_id a, struct flow_id b)
     return a.gen == b.gen && a.slot == b.slot && a.worker == b.worker;
 }
 
-/* ---- events --------------------------------------------------------------------------------- */
+/* ---- events ---------------------------------------------------------------------------------- */
 
 enum event_kind {
     EV_TIMER,          /* the deadline came (or just: time passed) */
@@ -86,7 +86,7 @@ struct event {
 };
 enum { LISTENER_NONE = 255 };
 
-/* ---- actions -------------------------------------------------------------------------------- */
+/* ---- actions --------------------------------------------------------------------------------- */
 
 enum action_kind {
     ACT_SEND,      /* a datagram: listener's socket -> dest; iov */

@@ -114,7 +114,7 @@ static inline bool txn_is_final(const struct txn *t)
     return t->state >= TXN_ACCEPTED;
 }
 
-/* ---- keys ----------------------------------------------------------------------------------- */
+/* ---- keys ------------------------------------------------------------------------------------ */
 
 /* A transaction's identity: 128 bits of keyed hash over everything that RFC 3261 17.2.3 compares.
  * The seed is secret and random per process, so equal keys mean equal transactions (chance of a
