@@ -618,7 +618,7 @@ static const struct field root_fields[] = {
      .min = 10 * NS_US,
      .max = 10 * NS_MS,
      .scale = NS_US,
-     .standard = "200us",
+     .standard = "500us",
      .zero = "off",
      .help = "How long a busy worker lets messages gather, to take and send them together. Done "
              "only where it pays: each worker tries at start what a short sleep costs (in a "

@@ -97,7 +97,7 @@ static void smallest_file_loads(void **state)
     assert_true(o->log_transactions && c->log.on);
     assert_slice(c->log.path, "stdout");
     assert_int_equal(c->log.format, CONFIG_LOG_JSON);
-    assert_int_equal(c->gather_us, 200);
+    assert_int_equal(c->gather_us, 500);
     assert_int_equal(c->drain_within, 30 * NS_S);
     assert_true(c->workers >= 1 && c->workers <= WORKERS_MAX);
     assert_slice(c->control, geteuid() == 0 ? "/run/weir/edge-1.sock" : "/tmp/weir-edge-1.sock");
