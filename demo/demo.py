@@ -133,7 +133,7 @@ def run(demo, probe):
     edges = {name: demo.edge(name) for name in EDGES}
     print("two edges: edge-a (zone a), edge-b (zone b), by demo/edge-a.yaml and demo/edge-b.yaml")
     calls = RATE * SECONDS
-    print(f"{2 * calls} calls, {RATE} a second to each edge, and a few of our own to measure",
+    print(f"{2 * calls} calls, {RATE} a second to each edge, and some 270 of our own to measure",
           flush=True)
     start = time.monotonic()
     callers = {e: demo.caller(f"callers-{e}", CALLERS[e], EDGES[e], calls, RATE) for e in EDGES}
