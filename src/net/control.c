@@ -9,6 +9,7 @@
  *                                   ─ order ─▶ worker 1 …                       until the last
  *                                                                     {"end":true,"ok":true} */
 #include <errno.h>
+#include <time.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -261,6 +262,11 @@ static void read_request(struct control *ctl, struct client *c)
 static void accept_client(struct control *ctl)
 {
     int fd = accept4(ctl->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+        /* The client waits in the queue, so poll would say so again at once: not a busy wait. */
+        static const struct timespec pause = {0, 20 * 1000 * 1000};
+        (void)nanosleep(&pause, NULL);
+    }
     if (fd < 0)
         return;
     for (unsigned i = 0; i < CLIENTS_MAX; i++) {
