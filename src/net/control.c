@@ -9,12 +9,12 @@
  *                                   ─ order ─▶ worker 1 …                       until the last
  *                                                                     {"end":true,"ok":true} */
 #include <errno.h>
-#include <time.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 #include "net/net_int.h"
 
