@@ -99,14 +99,15 @@ int sip__next_param(const char **pp, const char *end, const char *limit,
     ret_param->stop = p;
     p = sip__skip_blanks(p, end);
     if (p < end && *p == '=') {
-        p = sip__skip_blanks(p + 1, end);
+        const char *equals = p + 1;
+        p = sip__skip_blanks(equals, end);
         const char *value = p;
         p = p < end && *p == '"' ? sip__quoted(p, end, limit)
                                  : sip__until(p, end, limit, SIP__UNTIL_PARAM_END);
         if (p == NULL)
             return SIP_E_SYNTAX;
         ret_param->value = (struct slice){value, (size_t)(p - value)};
-        ret_param->stop = p;
+        ret_param->stop = p > value ? p : equals; /* blanks behind "branch=" are not its own */
     }
     *pp = p;
     return 1;
