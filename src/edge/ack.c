@@ -95,7 +95,7 @@ static bool ack_may_go(struct edge *e, uint64_t *ret_loop_hash, uint64_t *ret_no
     *ret_loop_hash = loop_hash_of(e, &e->msg, &e->facts);
     *ret_nonce = siphash(&e->seed, e->facts.via.branch.p, e->facts.via.branch.n);
     if (guard_hops(e->facts.max_forwards, e->opts->hops_max) >= 0 &&
-        !loops_here(e, &e->msg, &e->facts, *ret_loop_hash))
+        !loops_here(&e->msg, *ret_loop_hash))
         return true;
     e->count.loops++;
     return false;

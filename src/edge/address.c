@@ -37,18 +37,29 @@ bool is_trusted(const struct edge *e, const struct addr *a)
     return false;
 }
 
-/* May an outsider's dialog lead there? Trusted networks, and hosts that are targets of a pool. */
-bool is_inside(const struct edge *e, const struct addr *a)
+/* Is it a target of a pool, by `same` (addr_equal or addr_same_host)? */
+static bool is_target(const struct edge *e, const struct addr *a,
+                      bool (*same)(const struct addr *, const struct addr *))
 {
-    if (is_trusted(e, a))
-        return true;
     for (int p = 0; p < e->opts->pool_count; p++) {
         const struct pool_opts *o = &e->opts->pools[p];
         for (int i = 0; i < o->target_count; i++)
-            if (addr_same_host(&o->targets[i].addr, a))
+            if (same(&o->targets[i].addr, a))
                 return true;
     }
     return false;
+}
+
+/* A target that we know exactly is inside; so is a trusted address; all else is outside. */
+uint8_t hop_side(const struct edge *e, const struct addr *a)
+{
+    return is_trusted(e, a) || is_target(e, a, addr_equal) ? SIDE_INSIDE : SIDE_OUTSIDE;
+}
+
+/* May an outsider's dialog lead there? Trusted networks, and hosts that are targets of a pool. */
+bool is_inside(const struct edge *e, const struct addr *a)
+{
+    return is_trusted(e, a) || is_target(e, a, addr_same_host);
 }
 
 /* Is this where we listen ourselves? What we send there comes back from an address of ours, and so

@@ -82,6 +82,17 @@ void relay_send_up(struct edge *e, struct relay *r, int status, struct slice byt
     relay_arm(e, r);
 }
 
+/* The last response again, if it was kept. Returns whether it was. */
+bool relay_resend(struct edge *e, struct relay *r)
+{
+    struct slice again = scratch_copy(e, blocks_slice(&e->blocks, r->response));
+    if (again.n == 0)
+        return false;
+    emit_to(e, &r->from, again);
+    e->count.resends++;
+    return true;
+}
+
 /* Nothing can be said any more (what was kept is gone, or there is no room to write): the asker's
  * own timers tell it. */
 void relay_ends_silently(struct edge *e, struct relay *r)

@@ -60,30 +60,27 @@ uint64_t loop_hash_of(const struct edge *e, const struct sip_msg *m, const struc
     return guard_loop_hash(&e->seed, parts, sizeof parts / sizeof parts[0]);
 }
 
-static bool via_loops(struct slice branch, uint64_t loop_hash)
+/* The branch of the next Via that is spelled as ours are. */
+static bool next_own_branch(struct sip_values *v, struct branch *b)
 {
-    struct branch b;
-    return branch_parse(branch, &b) == 0 && b.loop_hash == loop_hash;
+    while (sip_next_value(v)) {
+        struct slice value = sip_slice(v->m, v->value), text;
+        if (sip_param(slice_drop(value, slice_find(value, ';')), SLICE("branch"), &text) &&
+            branch_parse(text, b) == 0)
+            return true;
+    }
+    return false;
 }
 
 /* Has this request been here before, unchanged? The hash is keyed: a Via that carries it is ours.
  */
-bool loops_here(const struct edge *e, const struct sip_msg *m, const struct sip_facts *f,
-                uint64_t loop_hash)
+bool loops_here(const struct sip_msg *m, uint64_t loop_hash)
 {
-    (void)e;
-    if (via_loops(f->via.branch, loop_hash))
-        return true;
     struct sip_values v = sip_values(m, SIP_H_VIA);
-    if (!sip_next_value(&v))
-        return false;
-    while (sip_next_value(&v)) {
-        struct slice value = sip_slice(m, v.value), branch;
-        size_t params = slice_find(value, ';');
-        if (sip_param(slice_drop(value, params), SLICE("branch"), &branch) &&
-            via_loops(branch, loop_hash))
+    struct branch b;
+    while (next_own_branch(&v, &b))
+        if (b.loop_hash == loop_hash)
             return true;
-    }
     return false;
 }
 
@@ -92,12 +89,9 @@ bool loops_here(const struct edge *e, const struct sip_msg *m, const struct sip_
 bool passed_here(const struct edge *e, const struct sip_msg *m)
 {
     struct sip_values v = sip_values(m, SIP_H_VIA);
-    while (sip_next_value(&v)) {
-        struct slice value = sip_slice(m, v.value), text;
-        struct branch b;
-        if (sip_param(slice_drop(value, slice_find(value, ';')), SLICE("branch"), &text) &&
-            branch_parse(text, &b) == 0 && b.process_generation == e->process_generation)
+    struct branch b;
+    while (next_own_branch(&v, &b))
+        if (b.process_generation == e->process_generation)
             return true;
-    }
     return false;
 }

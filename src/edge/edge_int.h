@@ -164,6 +164,7 @@ struct try *try_at(const struct edge *e, uint32_t slot);
 bool is_own_host(const struct edge *e, struct slice host, uint16_t port);
 bool is_trusted(const struct edge *e, const struct addr *a);
 bool is_inside(const struct edge *e, const struct addr *a);
+uint8_t hop_side(const struct edge *e, const struct addr *a);
 bool is_own_address(const struct edge *e, const struct addr *a);
 bool outsider_may_reach(const struct edge *e, const struct addr *a);
 uint8_t egress_for(const struct edge *e, const struct addr *dest, uint8_t transport, uint8_t side);
@@ -183,13 +184,13 @@ void branch_put(struct text *t, const struct branch *b);
 MUST_USE int branch_parse(struct slice s, struct branch *ret_branch);
 uint64_t loop_hash_of(const struct edge *e, const struct sip_msg *m, const struct sip_facts *f);
 bool passed_here(const struct edge *e, const struct sip_msg *m);
-bool loops_here(const struct edge *e, const struct sip_msg *m, const struct sip_facts *f,
-                uint64_t loop_hash);
+bool loops_here(const struct sip_msg *m, uint64_t loop_hash);
 
 /* ---- emit.c: actions ------------------------------------------------------------------------- */
 struct action *emit(struct edge *e, enum action_kind kind);
 struct text scratch_text(struct edge *e, size_t cap);
 void scratch_keep(struct edge *e, const struct text *t);
+struct slice scratch_copy(struct edge *e, struct slice bytes);
 void emit_bytes(struct edge *e, struct action *a, struct slice bytes);
 void emit_to(struct edge *e, const struct origin *to, struct slice bytes);
 void emit_udp(struct edge *e, uint8_t listener, const struct addr *dest, struct slice bytes);
@@ -206,6 +207,7 @@ void answer_edited(struct edge *e, const struct origin *to, const struct sip_fau
 bool acks_our_refusal(const struct edge *e);
 void relay_answer(struct edge *e, struct relay *r, int status, struct slice reason,
                   struct slice extra);
+bool relay_resend(struct edge *e, struct relay *r);
 void relay_ends_silently(struct edge *e, struct relay *r);
 void relay_answer_100(struct edge *e, struct relay *r);
 void relay_send_up(struct edge *e, struct relay *r, int status, struct slice bytes);

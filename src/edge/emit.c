@@ -25,6 +25,18 @@ void scratch_keep(struct edge *e, const struct text *t)
     e->out->scratch.used += text_slice(t).n;
 }
 
+/* Kept bytes, copied to where they live until they are sent: a block may be written over in the
+ * same batch. Empty when there is no room, or nothing to copy. */
+struct slice scratch_copy(struct edge *e, struct slice bytes)
+{
+    struct text t = scratch_text(e, bytes.n);
+    text_put(&t, bytes);
+    if (!text_fits(&t))
+        return SLICE_NONE;
+    scratch_keep(e, &t);
+    return text_slice(&t);
+}
+
 void emit_bytes(struct edge *e, struct action *a, struct slice bytes)
 {
     MUST(e->out->iov_count < STEP_IOV_MAX);

@@ -125,12 +125,9 @@ void edits_begin(struct edge *e, const struct sip_msg *m, uint8_t own_vias)
  * the block will be written over by the next try. */
 bool edits_from_kept(struct edge *e, struct relay *r)
 {
-    struct slice kept = blocks_slice(&e->blocks, r->request);
-    struct text t = scratch_text(e, kept.n);
-    text_put(&t, kept);
-    scratch_keep(e, &t);
+    struct slice kept = scratch_copy(e, blocks_slice(&e->blocks, r->request));
     struct sip_fault fault;
-    if (kept.n == 0 || !text_fits(&t) || sip_index(&e->kept, t.p, t.n, true, &fault) != 0)
+    if (kept.n == 0 || sip_index(&e->kept, kept.p, kept.n, true, &fault) != 0)
         return false;
     edits_begin(e, &e->kept, r->own_vias);
     uint8_t h = e->kept.first[SIP_H_VIA];
@@ -669,14 +666,10 @@ void try_resend(struct edge *e, struct try *t)
     struct slice kept = blocks_slice(&e->blocks, t->sent);
     if (kept.n == 0 && r != NULL && t->kind == TRY_REQUEST && !t->abandoned)
         kept = blocks_slice(&e->blocks, r->request);
+    kept = scratch_copy(e, kept);
     if (kept.n == 0)
         return;
-    struct text out = scratch_text(e, kept.n);
-    text_put(&out, kept);
-    scratch_keep(e, &out);
-    if (!text_fits(&out))
-        return;
-    try_send_bytes(e, t, text_slice(&out));
+    try_send_bytes(e, t, kept);
     e->count.resends++;
     if (r != NULL && r->resent_out < UINT8_MAX)
         r->resent_out++;

@@ -132,16 +132,8 @@ static void on_repeat(struct edge *e, struct relay *r)
     unsigned todo = txn_recv_request(&r->server, false, &e->opts->timers, e->now);
     if (!(todo & TXN_DO_RESEND) || r->resent_in > REPEATS_ANSWERED_MAX)
         return;
-    struct slice again = blocks_slice(&e->blocks, r->response);
-    if (again.n > 0) {
-        struct text t = scratch_text(e, again.n);
-        text_put(&t, again);
-        scratch_keep(e, &t);
-        emit_to(e, &r->from, text_slice(&t));
-        e->count.resends++;
-    } else if (!r->answered && r->method == SIP_M_INVITE) {
+    if (!relay_resend(e, r) && !r->answered && r->method == SIP_M_INVITE)
         relay_answer_100(e, r);
-    }
 }
 
 /* A client that ignores Record-Route sends the ACK of a 2xx to where its INVITE went. It follows
@@ -237,7 +229,7 @@ static bool breadth_is_spent(const struct sip_msg *m)
 /* Loops and limits. Returns the fault to answer, or status 0. */
 static struct sip_fault guard_request(struct edge *e, uint64_t loop_hash)
 {
-    if (loops_here(e, &e->msg, &e->facts, loop_hash)) {
+    if (loops_here(&e->msg, loop_hash)) {
         e->count.loops++;
         emit_notice(e, NOTICE_LOOP, e->facts.call_id);
         return (struct sip_fault){.status = 482, .reason = SLICE("Loop Detected")};

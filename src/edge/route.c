@@ -110,18 +110,6 @@ static int pop_own_routes(struct edge *e, struct route_set *s)
 /* ---- next hops ---------------------------------------------------------------------------------
  */
 
-/* A target that we know exactly is inside; so is a trusted address; all else is outside. */
-static uint8_t hop_side(const struct edge *e, const struct addr *a)
-{
-    if (is_trusted(e, a))
-        return SIDE_INSIDE;
-    for (int p = 0; p < e->opts->pool_count; p++)
-        for (int i = 0; i < e->opts->pools[p].target_count; i++)
-            if (addr_equal(&e->opts->pools[p].targets[i].addr, a))
-                return SIDE_INSIDE;
-    return SIDE_OUTSIDE;
-}
-
 static void to_address(struct edge *e, struct where *w, const struct addr *a, uint8_t transport)
 {
     if (!addr_is_unicast(a)) {

@@ -13,18 +13,6 @@ mono_ns edge_deadline(const struct edge *e)
 
 /* ---- relays ---------------------------------------------------------------------------------- */
 
-static void resend_response(struct edge *e, struct relay *r)
-{
-    struct slice kept = blocks_slice(&e->blocks, r->response);
-    struct text t = scratch_text(e, kept.n);
-    text_put(&t, kept);
-    scratch_keep(e, &t);
-    if (kept.n == 0 || !text_fits(&t))
-        return;
-    emit_to(e, &r->from, text_slice(&t));
-    e->count.resends++;
-}
-
 /* One deadline over all tries has passed, or Timer C. */
 static void relay_gives_up(struct edge *e, struct relay *r)
 {
@@ -86,7 +74,7 @@ static void relay_due(struct edge *e, struct relay *r)
     if (e->now >= txn_deadline(&r->server))
         todo = txn_expire(&r->server, &e->opts->timers, e->now);
     if (todo & TXN_DO_RESEND)
-        resend_response(e, r);
+        (void)relay_resend(e, r);
     if (relay_is_over(r))
         relay_free(e, r);
     else

@@ -43,7 +43,6 @@
     X(cancels, "CANCELs received")                                                                 \
     X(cancels_unmatched, "CANCELs that matched nothing (481)")                                     \
     X(handed_over, "messages handed to another worker")                                            \
-    X(handed_over_refused, "messages lost because another worker's ring was full")                 \
     X(sends_failed, "messages that the transport refused")                                         \
     X(connects, "connections opened to targets")                                                   \
     X(connects_failed, "connections that could not be opened")                                     \
