@@ -43,10 +43,11 @@ def inside(fn, net, folder, out_fd):
         try:
             with context.stack:
                 fn(context)
-        except BaseException:
+        except BaseException as e:
+            print(f"{type(e).__name__}: {e}")  # first: what follows may be long
             for path in sorted(glob.glob(os.path.join(folder, "weir*.out"))):
                 with open(path, "rb") as f:
-                    text = f.read()[-1500:].decode("utf-8", "replace")
+                    text = f.read()[-300:].decode("utf-8", "replace")
                 print(f"-- {os.path.basename(path)}:\n{text}")
             raise
     except ends.Failed as e:
@@ -129,7 +130,8 @@ def run_all(cases, jobs, verbose):
                 print(f"{'ok' if ok else 'FAILED':6} scenario {r.name} ({took_s:.1f} s)",
                       flush=True)
                 if not ok or verbose:
-                    for line in text.rstrip().splitlines()[-60:]:
+                    lines = text.rstrip().splitlines()
+                    for line in lines[:20] + lines[max(20, len(lines) - 40):]:
                         print(f"       {line}", flush=True)
                 if ok:
                     passed += 1
