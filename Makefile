@@ -44,16 +44,16 @@ endif
 CPPFLAGS += -D_GNU_SOURCE -Isrc -MMD -MP
 CFLAGS_ALL := -std=c11 $(MODE) $(WARN) $(CFLAGS)
 LDFLAGS_ALL := $(link_$(BUILD)) $(LDFLAGS)
-LIBS := -lssl -lcrypto -lyaml -lcares -lpthread
+LIBS := -lssl -lcrypto -lyaml -lcares -llmdb -lpthread
 
 # ---- what there is ---------------------------------------------------------------------------
 
-rooms := base sip observe step txn flow guard pool edge engine config net cli
+rooms := base sip wire observe step txn flow guard pool registrar edge engine config store net cli
 src := $(foreach r,$(rooms),$(wildcard src/$r/*.c))
 cli_src := $(filter src/cli/%,$(src))
 room_src := $(filter-out $(cli_src),$(src))
 sim_src := $(wildcard sim/*.c)
-sim_room_src := $(filter-out src/net/% src/config/%,$(room_src))
+sim_room_src := $(filter-out src/net/% src/config/% src/store/%,$(room_src))
 support_src := $(wildcard test/support/*.c)
 unit_src := $(wildcard test/unit/*/*_test.c)
 fuzz_src := $(wildcard fuzz/*_fuzz.c)

@@ -14,6 +14,7 @@ build      make               this build
 build      binutils           ar, and nm for the tidy check
 build      libssl-dev         HMAC-SHA-256 of tokens
 build      libyaml-dev        the configuration file
+build      liblmdb-dev        the registrar's bindings on disk
 build      libc-ares-dev      name resolution (RFC 3263) off the message path
 demo       python3            the scripts of demo, bench and tests
 demo       sip-tester         SIPp, the callers and servers of demo, bench and tests

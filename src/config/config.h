@@ -8,6 +8,20 @@
 #include <stdio.h>
 #include "engine/engine.h"
 
+/* What a tls or wss listener needs for handshakes, and a ws or wss one for upgrades. */
+struct config_cert {
+    struct slice cert, key; /* PEM files: chain, leaf first; private key */
+};
+enum { CONFIG_CERTS_MAX = 64, CONFIG_ORIGINS_MAX = 64 };
+struct config_listener {
+    struct config_cert *certs; /* the first is for clients that name nobody that we have */
+    uint16_t cert_count;
+    struct slice client_ca; /* PEM of those who sign clients; empty = no client is asked */
+    bool client_required;   /* without a certificate that verifies no handshake ends well */
+    struct slice *origins;  /* scheme://host[:port], lower case; none = any Origin, or none */
+    uint16_t origin_count;
+};
+
 enum config_log_format { CONFIG_LOG_JSON, CONFIG_LOG_LOGFMT };
 
 /* A snapshot. Read-only once loaded; everything that it points to lives and dies with it. */
@@ -23,8 +37,15 @@ struct config {
     bool tokens_are_random; /* no secrets.tokens: a notice is due at start */
     uint32_t gather_us;     /* how long a busy worker may let messages gather; 0 = never */
     dur_ns drain_within;    /* TERM: how long to wait for open transactions */
-    struct slice path;      /* of the file, for messages */
-    void *memory;           /* config's own */
+    struct config_listener listener[LISTENERS_MAX]; /* by the id of the engine's listeners */
+    struct slice ticket_secret; /* what session tickets are sealed with: derived from the fleet's
+                                   secrets.tokens, newest first, 32 bytes each */
+    uint32_t handshakes_max;    /* TLS handshakes under way, per worker */
+    dur_ns handshake_within;    /* accepted to handshake (and upgrade) done */
+    struct slice state;         /* folder of the registrar's bindings; empty = no registrar */
+    uint64_t state_bytes_max;   /* LMDB map size */
+    struct slice path;          /* of the file, for messages */
+    void *memory;               /* config's own */
 };
 
 /* Reads, expands ${ENV}, validates completely, resolves target names. Every error goes to `errors`

@@ -17,6 +17,7 @@
 #include "flow/flow.h"
 #include "observe/observe.h"
 #include "pool/pool.h"
+#include "registrar/registrar.h"
 #include "sip/sip.h"
 #include "step/step.h"
 #include "txn/txn.h"
@@ -36,10 +37,30 @@ struct edge_listener {
 
 enum { RULE_ANY = 255 };
 
+enum edge_role { ROLE_NONE, ROLE_REGISTRAR };
+
 struct edge_rule {
     uint8_t from;        /* enum side, or RULE_ANY */
     struct slice method; /* empty = any */
-    uint16_t pool;       /* index into pools */
+    uint16_t pool;       /* index into pools, when role is ROLE_NONE */
+    uint8_t role;        /* enum edge_role: one that this process runs */
+};
+
+/* Another edge of the fleet: a token of its is sent there (its inside address). */
+struct edge_neighbour {
+    uint16_t id; /* its node.id */
+    uint8_t transport;
+    struct addr addr;
+};
+
+/* How a registrar behind us learns the way back (RFC 3327, or for those that know no Path). */
+enum edge_path { PATH_HEADER, PATH_CONTACT, PATH_OFF };
+
+/* Keep-alives that we send on stream flows from outside: first after `every` of silence, the pause
+ * growing by half each time up to `max` while the flow lives, each ± jitter. 0 = none. */
+struct edge_keepalive {
+    dur_ns every, max;
+    uint8_t jitter_percent;
 };
 
 struct edge_opts {
@@ -61,6 +82,11 @@ struct edge_opts {
     dur_ns connect_timeout;
     uint16_t connections_per_target;
     bool log_transactions;
+    const struct edge_neighbour *fleet;
+    uint16_t fleet_count;
+    uint8_t path; /* enum edge_path */
+    struct edge_keepalive keepalive;
+    struct registrar_opts registrar;
 };
 
 /* Sizes of the tables, per worker. Fixed for the life of a process. */
@@ -71,6 +97,7 @@ struct edge_limits {
     uint32_t blocks[BLOCK_CLASSES]; /* kept messages by size class */
     uint32_t targets;               /* of all pools together */
     uint16_t pools;
+    uint32_t bindings; /* of the registrar; 0 = this process runs none */
 };
 void edge_limits_default(struct edge_limits *l);
 

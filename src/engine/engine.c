@@ -146,6 +146,10 @@ int engine_step(struct engine *e, const struct event *ev, mono_ns now, struct ac
     case EV_HANDED:
         on_handed(e, ev);
         break;
+    case EV_ALIVE:
+    case EV_STORED:
+    case EV_BINDING:
+        break;
     case EV_CONFIG:
         return on_config(e, ev, now);
     case EV_COMMAND:

@@ -49,6 +49,9 @@ enum event_kind {
     EV_HANDED,         /* from another worker: an event of above inside; hops */
     EV_CONFIG,         /* opts = new const struct engine_opts *, already validated */
     EV_COMMAND,        /* from the control socket: command, bytes = its argument, id */
+    EV_ALIVE,          /* flow: the peer is there, but said nothing in SIP (a pong, a lone CRLF) */
+    EV_STORED,         /* id of ACT_STORE: error 0 = durable, else errno and nothing is stored */
+    EV_BINDING,        /* at start, before anything else: bytes = records read from the store */
 };
 
 enum { EVENT_ADDRS_MAX = 8 };
@@ -63,8 +66,10 @@ enum command_kind {
     CMD_SHOW_TRANSACTIONS,
     CMD_SHOW_FLOWS,
     CMD_SHOW_COUNTERS,
-    CMD_TARGET, /* bytes = "pool uri ready|drain|maint" */
-    CMD_DRAIN,  /* refuse new dialogs with 503; in-dialog goes on */
+    CMD_TARGET,        /* bytes = "pool uri ready|drain|maint" */
+    CMD_DRAIN,         /* refuse new dialogs with 503; in-dialog goes on */
+    CMD_SHOW_BINDINGS, /* bytes = an AOR, or nothing for all */
+    CMD_UNBIND,        /* bytes = an AOR: its bindings end */
 };
 
 struct event {
@@ -98,6 +103,9 @@ enum action_kind {
     ACT_RESOLVE,   /* RFC 3263: name, port (0 none), transport (255 = not given), id */
     ACT_LOG,       /* record: struct log_record, to the writer */
     ACT_NOTICE,    /* notice id, text */
+    ACT_PING,      /* `flow`: the transport's keep-alive (CRLF CRLF; a WebSocket ping) */
+    ACT_STORE,     /* make the registrar's records in iov durable, in order; id != 0: answered by
+                      EV_STORED */
     ACT_REPLY,     /* to the control socket: id, iov[0] = rows of JSON lines, cursor of the next
                       page or 0, error (0 fine, else an errno-like code with text in iov) */
 };
@@ -115,7 +123,10 @@ struct hand {
     struct addr source;
     uint64_t arrived_wall_ns;
 };
-enum { HAND_SEND = 200 }; /* "send these bytes on your flow" */
+enum {
+    HAND_SEND = 200, /* "send these bytes on your flow" */
+    HAND_FLOW_GONE,  /* "bindings that came over this flow of mine are void" */
+};
 
 struct action {
     uint8_t kind;
