@@ -14,7 +14,7 @@ build      make               this build
 build      binutils           ar, and nm for the tidy check
 build      libssl-dev         HMAC-SHA-256 of tokens
 build      libyaml-dev        the configuration file
-build      liblmdb-dev        the registrar's bindings on disk
+build      liblmdb-dev        bindings of the registrar, on disk
 build      libc-ares-dev      name resolution (RFC 3263) off the message path
 demo       python3            the scripts of demo, bench and tests
 demo       sip-tester         SIPp, the callers and servers of demo, bench and tests
@@ -22,6 +22,13 @@ test       clang              the second compiler, and libFuzzer
 test       libclang-rt-dev    sanitizers and libFuzzer of clang
 test       llvm               names in sanitizer reports
 test       libcmocka-dev      unit tests
+demo       openssl            makes certificates
+demo       baresip-core       phones of demo and tests
+demo       chromium           the browser of a browser phone
+demo       nodejs             starts it, and is a client of its own
+demo       npm                brings SIP.js and JsSIP
+test       gnutls-bin         another TLS client
+test       sipsak             another SIP client
 test       kamailio           another proxy before and behind Weir
 bench      valgrind           callgrind counts instructions
 bench      kamailio           the proxy to compare with
@@ -33,10 +40,22 @@ case "$wanted" in *\ demo\ * | *\ test\ * | *\ bench\ *) wanted="$wanted build d
 missing=$(echo "$packages" | while read -r what package why; do
     [ -n "$what" ] || continue
     case "$wanted" in *" $what "*) ;; *) continue ;; esac
+    [ "$package" = npm ] && command -v npm > /dev/null && continue # some bring it with nodejs
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
         echo "$package"
 done | sort -u)
-[ -n "$missing" ] || exit 0
+
+# The browser phones' libraries, from the npm registry, as the lock file says.
+web_phones() {
+    case "$wanted" in *\ demo\ *) ;; *) return 0 ;; esac
+    cd "$(dirname "$0")/../test/web"
+    cmp -s package-lock.json node_modules/.weir-lock && return 0
+    echo "installing: sip.js jssip ws (npm)"
+    npm ci --no-audit --no-fund --ignore-scripts > /dev/null || return 1
+    cp package-lock.json node_modules/.weir-lock
+}
+
+[ -n "$missing" ] || { web_phones; exit; }
 
 if [ "$(id -u)" != 0 ]; then
     echo "tools/deps.sh: as root: apt-get install --no-install-recommends" $missing >&2
@@ -58,3 +77,4 @@ if ! { apt-get update && apt-get install -y --no-install-recommends $missing; } 
     exit 1
 fi
 rm -f "$log"
+web_phones
