@@ -134,6 +134,8 @@ void edge_step_begin(struct edge *e, mono_ns now, uint64_t wall_ns, struct actio
 void edge_on_message(struct edge *e, const struct event *ev, unsigned hops);
 void edge_on_frame_fault(struct edge *e, const struct event *ev);
 void edge_on_ping(struct edge *e, const struct event *ev);
+/* A sign of life that is not SIP. */
+void edge_on_alive(struct edge *e, const struct event *ev);
 /* Connections and datagrams that failed. */
 void edge_on_flow_opened(struct edge *e, const struct event *ev);
 void edge_on_flow_closed(struct edge *e, const struct event *ev);

@@ -56,6 +56,7 @@ struct relay {
     bool caller_gone : 1; /* its connection broke: nobody is left to answer */
     bool resolving : 1;
     bool in_dialog : 1, by_token : 1;
+    bool own_path : 1; /* `request` has a Path, or Contacts, of ours */
     bool inside_only : 1;
     uint16_t target_status;
     uint32_t first_us;
@@ -74,6 +75,8 @@ struct hop {
     uint8_t side;
     bool has_tcp;
     bool fixed_flow;  /* this very connection or nothing (430) */
+    bool direct;      /* over UDP: a phone itself, known by a flow token or a binding. Its dialogs
+                         come back to this very address from this listener */
     uint8_t listener; /* LISTENER_NONE: choose */
 };
 
@@ -135,6 +138,7 @@ struct edge {
     struct sip_msg kept; /* a kept request, read again */
     struct sip_edits edits;
     uint8_t edits_vias, edits_routes; /* lines of ours that the edits put on top … */
+    uint8_t edits_paths;              /* Path line or Contacts of ours */
     uint8_t edits_drop_vias;          /* … and Via lines of ours that they take off */
 };
 
@@ -237,6 +241,19 @@ void edge_on_request(struct edge *e, const struct origin *from, const struct eve
                      unsigned hops);
 void edit_hops(struct edge *e);
 void route_request(struct edge *e, const struct origin *from, struct where *w);
+
+/* ---- record.c, path.c -------------------------------------------------------------------------
+ */
+void put_listener(struct text *t, const struct edge_listener *l);
+void push_record_routes(struct edge *e, struct relay *r, const struct try *t);
+void push_path(struct edge *e, struct relay *r, const struct try *t);
+void drop_path(struct edge *e, const struct relay *r);
+void restore_contacts(struct edge *e);
+
+/* ---- keepalive.c ------------------------------------------------------------------------------
+ */
+mono_ns keepalive_deadline(const struct edge *e);
+void keepalive_run(struct edge *e);
 
 /* ---- forward.c --------------------------------------------------------------------------------
  */

@@ -12,13 +12,6 @@
 
 /* ---- lines of our own ------------------------------------------------------------------------ */
 
-static void put_listener(struct text *t, const struct edge_listener *l)
-{
-    text_put(t, l->host);
-    text_put_char(t, ':');
-    text_put_u64(t, l->port);
-}
-
 static struct slice upper_transport(uint8_t tp)
 {
     static const struct slice name[TP__COUNT] = {
@@ -53,55 +46,6 @@ struct slice via_line(struct edge *e, const struct try *t)
     return text_slice(&out);
 }
 
-/* The transport is that of the listener: a stream of ours may have left by a host where we take no
- * streams (see egress_for()), and what is recorded must lead to us. */
-static void put_record_route(struct edge *e, struct text *t, uint8_t listener, struct slice token)
-{
-    uint8_t transport = e->opts->listener[listener].transport;
-    TEXT_LIT(t, "Record-Route: <sip:");
-    text_put(t, token);
-    text_put_char(t, '@');
-    put_listener(t, &e->opts->listener[listener]);
-    if (transport != TP_UDP) {
-        TEXT_LIT(t, ";transport=");
-        text_put(t, transport_name((enum transport)transport));
-    }
-    TEXT_LIT(t, ";lr>\r\n");
-}
-
-/* One line when both ends of the dialog meet the same listener, else two (RFC 5658): the one that
- * faces the next hop on top. */
-static void push_record_routes(struct edge *e, struct relay *r, const struct try *t)
-{
-    struct token token = {.kind = TOKEN_ROUTE,
-                          .side_caller = r->from.side,
-                          .side_callee = t->hop.side,
-                          .listener = r->from.listener,
-                          .transport = r->from.transport,
-                          .node = e->opts->node_id,
-                          .worker = (uint16_t)r->from.flow.worker,
-                          .from_tag = r->from_tag,
-                          .callee = token_host_hash(&t->hop.addr),
-                          .caller = r->from.source,
-                          .flow = r->from.flow};
-    char buf[TOKEN_TEXT_MAX];
-    struct text text = text_into(buf, sizeof buf);
-    token_put(&text, &e->opts->keys, &token, sip_header_value(e->edits.m, SIP_H_CALL_ID));
-
-    struct text lines = scratch_text(e, 1024);
-    e->edits_routes = 1;
-    put_record_route(e, &lines, t->hop.listener, text_slice(&text));
-    uint8_t in = r->from.listener;
-    if (in == LISTENER_NONE && (r->from.flow.slot & FLOW_OUT) == 0) /* it outlives its listener */
-        in = egress_for(e, &r->from.source, r->from.transport, r->from.side);
-    if (in != LISTENER_NONE && in != t->hop.listener) {
-        put_record_route(e, &lines, in, text_slice(&text));
-        e->edits_routes = 2;
-    }
-    scratch_keep(e, &lines);
-    sip_push_record_route(&e->edits, text_slice(&lines));
-}
-
 /* ---- what is kept ---------------------------------------------------------------------------- */
 
 /* Reads the kept request again into e->kept. False when it is gone. */
@@ -118,6 +62,7 @@ void edits_begin(struct edge *e, const struct sip_msg *m, uint8_t own_vias)
     sip_edits_init(&e->edits, m);
     e->edits_vias = 0;
     e->edits_routes = 0;
+    e->edits_paths = 0;
     e->edits_drop_vias = own_vias;
 }
 
@@ -136,6 +81,7 @@ bool edits_from_kept(struct edge *e, struct relay *r)
     h = e->kept.first[SIP_H_RECORD_ROUTE];
     for (unsigned i = 0; i < r->own_routes && h != SIP_NO_HEADER; i++, h = e->kept.h[h].next)
         sip_drop_header(&e->edits, h);
+    drop_path(e, r);
     return true;
 }
 
@@ -152,6 +98,7 @@ int keep_edited(struct edge *e, struct relay *r, struct slice *ret_bytes)
     *ret_bytes = slice_of(p, (size_t)n);
     r->own_vias = e->edits_vias;
     r->own_routes = e->edits_routes;
+    r->own_path = e->edits_paths > 0;
     blocks_release(&e->blocks, &r->request);
     return blocks_keep(&e->blocks, *ret_bytes, &r->request);
 }
@@ -292,6 +239,8 @@ static enum launch launch(struct edge *e, struct relay *r, const struct hop *hop
     }
     if (r->record_route)
         push_record_routes(e, r, t);
+    if (r->method == SIP_M_REGISTER)
+        push_path(e, r, t);
     sip_push_via(&e->edits, via_line(e, t));
     e->edits_vias = 1;
     struct slice bytes;

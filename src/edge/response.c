@@ -34,6 +34,7 @@ static struct slice without_via(struct edge *e)
 {
     sip_edits_init(&e->edits, &e->msg);
     sip_pop_via(&e->edits, &e->facts);
+    restore_contacts(e);
     size_t size = sip_edits_size(&e->edits);
     char *p = arena_take(&e->out->scratch, size, 1);
     int n = p != NULL ? sip_serialise_flat(&e->edits, p, size) : -1;

@@ -8,7 +8,8 @@
 
 mono_ns edge_deadline(const struct edge *e)
 {
-    return mono_min(wheel_deadline(&e->wheel), pool_deadline(e->pools));
+    mono_ns at = mono_min(wheel_deadline(&e->wheel), pool_deadline(e->pools));
+    return mono_min(at, keepalive_deadline(e));
 }
 
 /* ---- relays ---------------------------------------------------------------------------------- */
@@ -263,6 +264,7 @@ void edge_on_timer(struct edge *e)
             try_due(e, CONTAINER(n, struct try, timer));
     }
     probes_run(e);
+    keepalive_run(e);
     tell_changes(e);
 }
 

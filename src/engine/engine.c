@@ -147,6 +147,8 @@ int engine_step(struct engine *e, const struct event *ev, mono_ns now, struct ac
         on_handed(e, ev);
         break;
     case EV_ALIVE:
+        edge_on_alive(e->edge, ev);
+        break;
     case EV_STORED:
     case EV_BINDING:
         break;
