@@ -27,7 +27,9 @@ COLUMNS_MAX = 100
 PURE_SYMBOLS = {"memcpy", "memmove", "memset", "memcmp", "bcmp", "memchr", "strlen",
                 "memmem", "__stack_chk_fail", "_GLOBAL_OFFSET_TABLE_"}
 # HMAC of tokens: OpenSSL's low-level SHA-256 works on a struct of ours and allocates nothing.
-ROOM_SYMBOLS = {"flow": re.compile(r"SHA256(_\w+)?|CRYPTO_memcmp|OPENSSL_cleanse")}
+# WebSocket's opening handshake: its low-level SHA-1 likewise.
+ROOM_SYMBOLS = {"flow": re.compile(r"SHA256(_\w+)?|CRYPTO_memcmp|OPENSSL_cleanse"),
+                "wire": re.compile(r"SHA1_\w+")}
 # A process that is about to abort says why.
 FILE_SYMBOLS = {"src/base/check.c": {"write", "abort"}}
 # Sections that an object of a pure room may have data in: constants only.
