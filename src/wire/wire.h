@@ -6,6 +6,7 @@
 #define WEIR_WIRE_WIRE_H
 
 #include "wire/stun.h"
+#include "wire/tls_record.h"
 #include "wire/ws.h"
 
 #endif
