@@ -27,7 +27,14 @@ enum {
     NAME_BYTES_MAX = POOL_NAME_BYTES_MAX,
     PATH_BYTES_MAX = 4095,
     SOCKET_PATH_BYTES_MAX = 107, /* sun_path without its NUL */
-    PORT_DEFAULT = 5060,
+    PORT_DEFAULT = 5060,         /* of udp and tcp; others: port_default() */
+    REALM_BYTES_MAX = 128,
+    ORIGIN_BYTES_MAX = 255,
+    ROUTE_BYTES_MAX = 512,
+    USERS_MAX = 1 << 20,
+    USER_BYTES_MAX = 128,
+    USERS_FILE_BYTES_MAX = 256 << 20, /* a million lines of 250 bytes */
+    TICKET_SECRET_BYTES = 32,
 };
 
 /* ---- memory: a chain of chunks, released as a whole with the snapshot ------------------------ */
@@ -136,9 +143,14 @@ enum value_type {
     V_NAME,     /* letters, digits, - _ . */
     V_METHOD,   /* a SIP method */
     V_PATH,     /* a file; relative to the configuration file's folder */
+    V_SIZE,     /* 64KiB */
     V_URI,      /* udp://host:port -> struct endpoint */
     V_HOSTPORT, /* host:port -> struct endpoint */
     V_PREFIX,   /* 10.0.0.0/8 -> struct prefix */
+    V_HOST,     /* a name or an address, in small letters, IPv6 in brackets */
+    V_ORIGIN,   /* scheme://host[:port], in small letters (RFC 6454 6.2) */
+    V_REALM,    /* text that can stand between quotes and colons */
+    V_ROUTE,    /* values of a Route header */
     V_MAP,      /* of the keys of `sub` */
     V_LIST,     /* of `item` -> struct list */
     V_NAMED,    /* NAME: item -> struct list */
@@ -147,8 +159,9 @@ enum value_type {
 
 enum field_flags {
     F_REQUIRED = 1 << 0,
-    F_NUMERIC = 1 << 1, /* V_URI: an address, no name */
+    F_LISTEN = 1 << 1,  /* V_URI: an address of ours, no name; all transports */
     F_DERIVED = 1 << 2, /* `standard` describes in words what judge works out */
+    F_ABSENT = 1 << 3,  /* V_MAP: not there unless the file has it; a bool says so */
 };
 
 struct word {
@@ -206,11 +219,24 @@ struct head {
     const struct node *node;
     bool broken; /* something in it could not be read: its fields are not the file's last word */
 };
+struct draft_cert {
+    struct head head;
+    struct slice cert, key;
+};
+enum client_cert { CLIENT_CERT_NONE, CLIENT_CERT_OPTIONAL, CLIENT_CERT_REQUIRED };
 struct draft_listener {
     struct head head;
     struct slice name;
     struct endpoint bind, advertise;
     uint8_t side;
+    struct slice cert, key, client_ca;
+    uint8_t client_cert;
+    struct list certs, origins;
+};
+struct draft_neighbour {
+    struct head head;
+    uint16_t id;
+    struct endpoint inside;
 };
 struct draft_target {
     struct head head;
@@ -233,14 +259,16 @@ struct draft_route {
 struct draft {
     struct head head;
     struct config c;
-    struct list listeners, trusted, pools, routes;
-    struct slice tokens;
+    struct list listeners, trusted, pools, routes, fleet, domains;
+    struct slice tokens, users;
 };
 
 extern const struct schema schema_root;
 
 /* "2s", "1500ms": the largest unit without a fraction. */
 void text_put_duration(struct text *t, dur_ns ns);
+/* "1GiB", likewise. */
+void text_put_size(struct text *t, uint64_t bytes);
 
 /* ---- passes ---------------------------------------------------------------------------------- */
 
@@ -256,12 +284,45 @@ struct world {
     size_t memory_max; /* bytes; 0 = MEMORY_BYTES_MAX */
 };
 
+struct judgement {
+    struct report *report;
+    struct draft *draft;
+    const struct config *previous;
+    const struct world *world;
+};
+
 /* Fills d->c from the rest of the draft, or reports. */
 void judge(struct report *r, struct draft *d, const struct config *previous,
            const uint8_t random_key[32], const struct world *world);
 
-/* Reads the file of secrets, one a line. */
-void secrets_read(struct report *r, struct slice path, struct place at, struct token_keys *keys);
+/* Parts of it, in files of their own: what transports need, and roles with their neighbours. */
+void judge__secure(struct judgement *j, const struct draft_listener *l,
+                   struct config_listener *ret);
+void judge__registrar(struct judgement *j);
+void judge__fleet(struct judgement *j);
+
+/* Shared by them. The first points to a section, or to the record when it is not in the file. The
+ * second: `small` must not be longer than `large`; 0 = reported by an earlier pass. The third
+ * looks a name up, reports that it is none, and whether a socket can send there. */
+const struct node *judge__section(const struct node *record, const char *key);
+void judge__order(struct judgement *j, const struct node *section, const char *small_key,
+                  dur_ns small, const char *large_key, dur_ns large);
+void judge__address(struct judgement *j, struct place at, struct endpoint *e);
+
+/* Reads the file of secrets, one a line. `ret_tickets`: what session tickets are sealed with,
+ * derived from each; TOKEN_KEYS_MAX places. */
+void secrets_read(struct report *r, struct slice path, struct place at, struct token_keys *keys,
+                  uint8_t ret_tickets[][TICKET_SECRET_BYTES]);
+void secret_for_tickets(struct slice secret, uint8_t ret[TICKET_SECRET_BYTES]);
+
+/* Reads the file of credentials into `o`: those of its realm, by name. */
+void users_read(struct report *r, struct slice path, struct place at, struct registrar_opts *o);
+
+/* Can the file be read? Reports when not; `secret`: as well when others can. */
+bool file_check(struct report *r, struct slice path, struct place at, const char *what,
+                bool secret);
+/* Why file_read() failed; `error` is what it returned, errno still what it left. */
+const char *file_trouble(int error);
 
 struct config *config_parse_in(struct slice text, const char *name, const struct config *previous,
                                const uint8_t random_key[32], FILE *errors,

@@ -10,13 +10,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-struct judgement {
-    struct report *report;
-    struct draft *draft;
-    const struct config *previous;
-    const struct world *world;
-};
-
 static struct draft_listener *listeners_of(const struct draft *d)
 {
     return (struct draft_listener *)d->listeners.items;
@@ -75,6 +68,14 @@ static void check_bind(struct judgement *j, const struct draft_listener *l)
     }
 }
 
+/* tcp, tls, ws and wss share the ports of TCP. */
+static bool same_socket(const struct endpoint *a, const struct endpoint *b)
+{
+    return transport_is_reliable((enum transport)a->transport) ==
+               transport_is_reliable((enum transport)b->transport) &&
+           addr_equal(&a->addr, &b->addr);
+}
+
 static void check_listener_twins(struct judgement *j, uint32_t index)
 {
     const struct draft_listener *all = listeners_of(j->draft), *l = &all[index];
@@ -85,8 +86,7 @@ static void check_listener_twins(struct judgement *j, uint32_t index)
                       "a listener on line %u has the name `%s` already; write another",
                       node_place(other->head.node, "name").line, show(j, l->name));
         if (l->bind.text.p != NULL && other->bind.text.p != NULL &&
-            l->bind.transport == other->bind.transport &&
-            addr_equal(&l->bind.addr, &other->bind.addr)) {
+            same_socket(&l->bind, &other->bind)) {
             report_at(j->report, node_place(l->head.node, "bind"),
                       "`%s` is bound by the listener on line %u already; take one of them out",
                       show(j, l->bind.text), node_place(other->head.node, "bind").line);
@@ -125,6 +125,7 @@ static unsigned fresh_id(const struct judgement *j)
 
 static void place_listener(struct judgement *j, const struct draft_listener *l, unsigned id)
 {
+    judge__secure(j, l, &j->draft->c.listener[id]);
     bool advertised = l->advertise.text.p != NULL;
     j->draft->c.engine.edge.listener[id] = (struct edge_listener){
         .used = true,
@@ -158,9 +159,8 @@ static void judge_listeners(struct judgement *j)
 
 /* ---- pools and targets ----------------------------------------------------------------------- */
 
-static void resolve(struct judgement *j, const struct draft_target *t, struct endpoint *e)
+static void resolve(struct judgement *j, struct place at, struct endpoint *e)
 {
-    struct place at = node_place(t->head.node, "uri");
     const char *host = mem_copy(j->report->mem, e->host).p;
     if (j->world->closed) {
         report_at(j->report, at, "`%s` is a name, and none is resolved here; write an address",
@@ -196,10 +196,9 @@ static void resolve(struct judgement *j, const struct draft_target *t, struct en
 
 /* A datagram needs a socket of its own family to leave by; a connection at least somebody to be in
  * its Via. */
-static void check_reachable(struct judgement *j, const struct draft_target *t)
+static void check_reachable(struct judgement *j, struct place at, const struct endpoint *e)
 {
     const struct draft_listener *all = listeners_of(j->draft);
-    const struct endpoint *e = &t->uri;
     for (uint32_t i = 0; i < j->draft->listeners.count; i++) {
         const struct endpoint *b = &all[i].bind;
         if (b->text.p == NULL) /* it has an error of its own */
@@ -211,49 +210,61 @@ static void check_reachable(struct judgement *j, const struct draft_target *t)
     if (j->draft->listeners.count == 0)
         return;
     const char *tp = e->transport == TP_UDP ? "udp" : "tcp";
-    report_at(j->report, node_place(t->head.node, "uri"),
+    report_at(j->report, at,
               "no listener can send to `%s`; add one for %s over IPv%u, such as %s://%s",
               show(j, e->text), tp, e->addr.family, tp,
               e->addr.family == 6 ? "[2001:db8::5]:5060" : "10.0.0.5:5060");
 }
 
-static void check_target(struct judgement *j, const struct draft_pool *pool, uint32_t index)
+/* Somebody else than ourselves, and reachable. False is reported. */
+static bool check_address(struct judgement *j, struct place at, const struct endpoint *e)
 {
-    const struct draft_target *all = targets_of(pool), *t = &all[index];
-    const struct endpoint *e = &t->uri;
-    struct place at = node_place(t->head.node, "uri");
     if (!addr_is_unicast(&e->addr)) {
         report_at(j->report, at, "nobody can be reached at `%s`; write the address of a server",
                   show(j, e->text));
-        return;
+        return false;
     }
+    const struct draft_listener *l = listeners_of(j->draft);
+    for (uint32_t i = 0; i < j->draft->listeners.count; i++)
+        if (l[i].bind.text.p != NULL && same_socket(&l[i].bind, e)) {
+            report_at(j->report, at,
+                      "`%s` is our own listener of line %u: requests would run in a "
+                      "circle; write the address of a server",
+                      show(j, e->text), node_place(l[i].head.node, "bind").line);
+            return false;
+        }
+    check_reachable(j, at, e);
+    return true;
+}
+
+void judge__address(struct judgement *j, struct place at, struct endpoint *e)
+{
+    if (e->addr.family == 0)
+        resolve(j, at, e);
+    if (e->addr.family != 0)
+        (void)check_address(j, at, e);
+}
+
+/* Is it in this pool twice? */
+static void check_target_twins(struct judgement *j, const struct draft_pool *pool, uint32_t index)
+{
+    const struct draft_target *all = targets_of(pool), *t = &all[index];
+    const struct endpoint *e = &t->uri;
     for (uint32_t i = 0; i < index; i++) {
         const struct endpoint *other = &all[i].uri;
         if (other->addr.family != 0 && other->transport == e->transport &&
             addr_equal(&other->addr, &e->addr)) {
-            report_at(j->report, at,
+            report_at(j->report, node_place(t->head.node, "uri"),
                       "`%s` is in this pool already, on line %u; take one out, or "
                       "give it a weight",
                       show(j, e->text), node_place(all[i].head.node, "uri").line);
             return;
         }
     }
-    const struct draft_listener *l = listeners_of(j->draft);
-    for (uint32_t i = 0; i < j->draft->listeners.count; i++)
-        if (l[i].bind.text.p != NULL && l[i].bind.transport == e->transport &&
-            addr_equal(&l[i].bind.addr, &e->addr)) {
-            report_at(j->report, at,
-                      "`%s` is our own listener of line %u: requests would run in a "
-                      "circle; write the address of a server",
-                      show(j, e->text), node_place(l[i].head.node, "bind").line);
-            return;
-        }
-    check_reachable(j, t);
 }
 
-/* `small` must not be longer than `large`. 0 = reported by an earlier pass. */
-static void check_order(struct judgement *j, const struct node *section, const char *small_key,
-                        dur_ns small, const char *large_key, dur_ns large)
+void judge__order(struct judgement *j, const struct node *section, const char *small_key,
+                  dur_ns small, const char *large_key, dur_ns large)
 {
     if (small <= large || large == 0)
         return;
@@ -266,8 +277,7 @@ static void check_order(struct judgement *j, const struct node *section, const c
               small_key, large_key, SLICE_ARG(text_slice(&t)), large_key);
 }
 
-/* The section's node, or the record's when the section is not in the file. */
-static const struct node *section_of(const struct node *record, const char *key)
+const struct node *judge__section(const struct node *record, const char *key)
 {
     const struct node *n = node_get(record, key);
     return n != NULL && n->kind == NODE_MAP ? n : record;
@@ -276,15 +286,15 @@ static const struct node *section_of(const struct node *record, const char *key)
 static void judge_pool(struct judgement *j, struct draft_pool *p)
 {
     struct pool_opts *o = &p->opts;
-    const struct node *health = section_of(p->head.node, "health");
-    const struct node *failover = section_of(p->head.node, "failover");
-    const struct node *outlier = section_of(p->head.node, "outlier");
+    const struct node *health = judge__section(p->head.node, "health");
+    const struct node *failover = judge__section(p->head.node, "failover");
+    const struct node *outlier = judge__section(p->head.node, "outlier");
     if (o->health.on)
-        check_order(j, health, "timeout", o->health.timeout, "every", o->health.every);
-    check_order(j, failover, "try", o->failover.try_timeout, "within", o->failover.within);
+        judge__order(j, health, "timeout", o->health.timeout, "every", o->health.every);
+    judge__order(j, failover, "try", o->failover.try_timeout, "within", o->failover.within);
     if (o->outlier.eject_after != 0)
-        check_order(j, outlier, "eject_base", o->outlier.eject_base, "eject_max",
-                    o->outlier.eject_max);
+        judge__order(j, outlier, "eject_base", o->outlier.eject_base, "eject_max",
+                     o->outlier.eject_max);
     if (p->on.count > 0)
         memcpy(o->failover.on, p->on.items, sizeof(uint16_t) * p->on.count);
     o->failover.on_count = (uint8_t)p->on.count;
@@ -299,10 +309,10 @@ static void judge_pool(struct judgement *j, struct draft_pool *p)
         struct draft_target *t = &targets_of(p)[i];
         if (t->uri.text.p == NULL)
             continue;
-        if (t->uri.addr.family == 0)
-            resolve(j, t, &t->uri);
-        if (t->uri.addr.family != 0)
-            check_target(j, p, i);
+        uint32_t errors_before = j->report->count;
+        judge__address(j, node_place(t->head.node, "uri"), &t->uri);
+        if (t->uri.addr.family != 0 && j->report->count == errors_before)
+            check_target_twins(j, p, i);
         out[i] = (struct pool_target_opts){
             .uri = t->uri.text,
             .addr = t->uri.addr,
@@ -341,39 +351,75 @@ static void judge_pools(struct judgement *j)
 
 /* ---- routes ---------------------------------------------------------------------------------- */
 
-static bool is_role(struct slice name)
+/* The role that a name means, or ROLE_NONE. */
+static enum edge_role role_of(struct slice name)
 {
-    return slice_equal(name, SLICE("registrar")) || slice_equal(name, SLICE("border"));
+    return slice_equal(name, SLICE("registrar")) ? ROLE_REGISTRAR : ROLE_NONE;
 }
 
-/* Index of the pool that the route names; -1 is reported. */
-static int find_pool(struct judgement *j, const struct draft_route *route)
+static void report_no_pool(struct judgement *j, const struct draft_route *route)
 {
     const struct draft_pool *pools = pools_of(j->draft);
+    struct place at = node_place(route->head.node, "to");
+    bool registrar = j->draft->c.engine.edge.registrar.on;
     struct guess g = guess_begin(route->to);
     char room[256];
     struct text all = text_into(room, sizeof room);
     for (uint32_t i = 0; i < j->draft->pools.count; i++) {
-        if (slice_equal(pools[i].opts.name, route->to))
-            return (int)i;
         guess_try(&g, pools[i].opts.name);
         text_put(&all, i == 0 ? SLICE("") : SLICE(", "));
         text_put(&all, pools[i].opts.name);
     }
-    struct place at = node_place(route->head.node, "to");
-    if (j->draft->pools.count == 0)
-        return -1;
-    const char *role = is_role(route->to) ? ", and roles are not in this version" : "";
-    if (guess_found(&g))
-        report_at(j->report, at, "no pool is called `%s`%s; did you mean `%.*s`?",
-                  show(j, route->to), role, SLICE_ARG(g.best));
+    if (registrar)
+        guess_try(&g, SLICE("registrar"));
+    if (role_of(route->to) != ROLE_NONE)
+        report_at(j->report, at,
+                  "no %s runs here; add roles: {%s: {...}}, or write the name of a pool",
+                  show(j, route->to), show(j, route->to));
+    else if (guess_found(&g))
+        report_at(j->report, at, "no pool is called `%s`; did you mean `%.*s`?", show(j, route->to),
+                  SLICE_ARG(g.best));
+    else if (j->draft->pools.count == 0)
+        report_at(j->report, at,
+                  "no pool is called `%s`; add pools: {%s: {targets: [\"udp://...\"]}}%s",
+                  show(j, route->to), show(j, route->to), registrar ? ", or write registrar" : "");
     else if (text_fits(&all))
-        report_at(j->report, at, "no pool is called `%s`%s; there are: %.*s", show(j, route->to),
-                  role, SLICE_ARG(text_slice(&all)));
+        report_at(j->report, at, "no pool is called `%s`; there are: %.*s", show(j, route->to),
+                  SLICE_ARG(text_slice(&all)));
     else
-        report_at(j->report, at, "no pool is called `%s`%s; write the name of one of the %u pools",
-                  show(j, route->to), role, j->draft->pools.count);
-    return -1;
+        report_at(j->report, at, "no pool is called `%s`; write the name of one of the %u pools",
+                  show(j, route->to), j->draft->pools.count);
+}
+
+/* Fills in who takes what the route names, or reports that there is nobody of that name. */
+static void find_taker(struct judgement *j, const struct draft_route *route, struct edge_rule *rule)
+{
+    const struct draft_pool *pools = pools_of(j->draft);
+    enum edge_role role = role_of(route->to);
+    if (role == ROLE_REGISTRAR && j->draft->c.engine.edge.registrar.on) {
+        rule->role = (uint8_t)role;
+        return;
+    }
+    for (uint32_t i = 0; i < j->draft->pools.count; i++)
+        if (slice_equal(pools[i].opts.name, route->to)) {
+            rule->pool = (uint16_t)i;
+            return;
+        }
+    const struct node *written = node_get(j->draft->head.node, "pools");
+    bool unread = written != NULL && j->draft->pools.count == 0; /* it has an error of its own */
+    if (!unread || role != ROLE_NONE)
+        report_no_pool(j, route);
+}
+
+static void check_pool_names(struct judgement *j)
+{
+    for (uint32_t i = 0; i < j->draft->pools.count; i++) {
+        const struct draft_pool *p = &pools_of(j->draft)[i];
+        if (role_of(p->opts.name) != ROLE_NONE)
+            report_at(j->report, p->head.node->key_at,
+                      "`%s` is the name of a role, and a route could mean either; write another",
+                      show(j, p->opts.name));
+    }
 }
 
 /* Does the earlier rule take everything that the later one could? */
@@ -432,12 +478,8 @@ static void judge_routes(struct judgement *j)
         if (route->to.p == NULL)
             continue;
         check_route(j, i);
-        int pool = find_pool(j, route);
-        out[i] = (struct edge_rule){
-            .from = route->from,
-            .method = route->method,
-            .pool = (uint16_t)(pool < 0 ? 0 : pool),
-        };
+        out[i] = (struct edge_rule){.from = route->from, .method = route->method};
+        find_taker(j, route, &out[i]);
     }
     d->c.engine.edge.rules = out;
     d->c.engine.edge.rule_count = (uint16_t)d->routes.count;
@@ -448,21 +490,28 @@ static void judge_routes(struct judgement *j)
 static void judge_tokens(struct judgement *j, const uint8_t random_key[32])
 {
     struct config *c = &j->draft->c;
+    uint8_t tickets[TOKEN_KEYS_MAX][TICKET_SECRET_BYTES];
+    struct token_keys *keys = &c->engine.edge.keys;
     if (j->draft->tokens.p != NULL) {
         struct place at = node_place(node_get(j->draft->head.node, "secrets"), "tokens");
         if (j->world->closed)
             report_at(j->report, at, "no file is read here; leave `secrets` out");
         else
-            secrets_read(j->report, j->draft->tokens, at, &c->engine.edge.keys);
-        return;
+            secrets_read(j->report, j->draft->tokens, at, keys, tickets);
+    } else {
+        c->tokens_are_random = true;
+        if (j->previous != NULL && j->previous->tokens_are_random) {
+            *keys = j->previous->engine.edge.keys;
+            c->ticket_secret = mem_copy(j->report->mem, j->previous->ticket_secret);
+            return;
+        }
+        keys->count = 1;
+        MUST(token_key_init(&keys->key[0], slice_of(random_key, 32)) == 0);
+        secret_for_tickets(slice_of(random_key, 32), tickets[0]);
     }
-    c->tokens_are_random = true;
-    if (j->previous != NULL && j->previous->tokens_are_random) {
-        c->engine.edge.keys = j->previous->engine.edge.keys;
-        return;
-    }
-    c->engine.edge.keys.count = 1;
-    MUST(token_key_init(&c->engine.edge.keys.key[0], slice_of(random_key, 32)) == 0);
+    c->ticket_secret =
+        mem_copy(j->report->mem, slice_of(tickets, (size_t)keys->count * TICKET_SECRET_BYTES));
+    explicit_bzero(tickets, sizeof tickets);
 }
 
 static uint32_t usable_processors(void)
@@ -482,6 +531,8 @@ static void derive(struct judgement *j)
     c->engine.edge.log_transactions = c->log.on;
 
     struct edge_limits *l = &c->engine.limits;
+    if (!c->engine.edge.registrar.on)
+        l->bindings = 0;
     static const struct {
         uint32_t share, least;
     } blocks[BLOCK_CLASSES] = {{1, 16}, {2, 16}, {16, 16}, {512, 8}};
@@ -505,12 +556,40 @@ static void derive(struct judgement *j)
 
 /* ---- what only a restart can change ---------------------------------------------------------- */
 
+static void check_state_same(struct judgement *j)
+{
+    const struct config *now = &j->draft->c, *before = j->previous;
+    const struct node *root = j->draft->head.node;
+    const struct node *registrar = judge__section(judge__section(root, "roles"), "registrar");
+    if (now->engine.edge.registrar.on != before->engine.edge.registrar.on) {
+        report_at(j->report, registrar == root ? root->at : registrar->at,
+                  "roles.registrar cannot %s while it runs; %s, or restart",
+                  before->engine.edge.registrar.on ? "end" : "begin",
+                  before->engine.edge.registrar.on ? "leave it in" : "take it out");
+        return;
+    }
+    if (!slice_equal(now->state, before->state))
+        report_at(j->report, node_place(registrar, "state"),
+                  "roles.registrar.state cannot change while it runs; write `%s` as before, or "
+                  "restart",
+                  show(j, before->state));
+    if (now->state_bytes_max != before->state_bytes_max) {
+        char room[32];
+        struct text t = text_into(room, sizeof room);
+        text_put_size(&t, before->state_bytes_max);
+        report_at(j->report, node_place(registrar, "state_size"),
+                  "roles.registrar.state_size cannot change while it runs; write %.*s as before, "
+                  "or restart",
+                  SLICE_ARG(text_slice(&t)));
+    }
+}
+
 static void check_same(struct judgement *j, const char *section, const char *key, uint64_t now,
                        uint64_t before)
 {
     if (now == before)
         return;
-    const struct node *map = section_of(j->draft->head.node, section);
+    const struct node *map = judge__section(j->draft->head.node, section);
     report_at(j->report, node_place(map, key),
               "%s.%s cannot change while it runs; write %llu as before, or restart", section, key,
               (unsigned long long)before);
@@ -528,8 +607,11 @@ static void check_restart(struct judgement *j)
     check_same(j, "limits", "target_flows", a->target_flows, b->target_flows);
     check_same(j, "limits", "targets", a->targets, b->targets);
     check_same(j, "limits", "pools", a->pools, b->pools);
-    const struct node *limits = section_of(j->draft->head.node, "limits");
-    const struct node *messages = section_of(limits, "messages");
+    if (now->engine.edge.registrar.on && before->engine.edge.registrar.on)
+        check_same(j, "limits", "bindings", a->bindings, b->bindings);
+    check_state_same(j);
+    const struct node *limits = judge__section(j->draft->head.node, "limits");
+    const struct node *messages = judge__section(limits, "messages");
     for (unsigned i = 0; i < BLOCK_CLASSES; i++)
         if (a->blocks[i] != b->blocks[i] && a->transactions == b->transactions)
             report_at(j->report, node_place(messages, blocks[i]),
@@ -546,14 +628,20 @@ void judge(struct report *r, struct draft *d, const struct config *previous,
            const uint8_t random_key[32], const struct world *world)
 {
     struct judgement j = {r, d, previous, world};
-    const struct node *timers = section_of(d->head.node, "timers");
+    const struct node *timers = judge__section(d->head.node, "timers");
     uint32_t found_before = r->count;
     derive(&j);
     judge_listeners(&j);
     judge_pools(&j);
+    check_pool_names(&j);
     judge_routes(&j);
     judge_tokens(&j, random_key);
-    check_order(&j, timers, "t1", d->c.engine.edge.timers.t1, "t2", d->c.engine.edge.timers.t2);
+    judge__registrar(&j);
+    judge__fleet(&j);
+    const struct edge_keepalive *keepalive = &d->c.engine.edge.keepalive;
+    judge__order(&j, judge__section(d->head.node, "keepalive"), "every", keepalive->every, "max",
+                 keepalive->max);
+    judge__order(&j, timers, "t1", d->c.engine.edge.timers.t1, "t2", d->c.engine.edge.timers.t2);
     /* A value that could not be read would only seem to have changed. */
     if (previous != NULL && found_before == 0)
         check_restart(&j);

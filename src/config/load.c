@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/hmac.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -54,16 +55,48 @@ int file_read(struct mem *m, const char *path, size_t max, struct slice *ret_tex
     return error;
 }
 
-/* Why file_read() failed; `error` is what it returned, errno still what it left. */
-static const char *file_trouble(int error)
+const char *file_trouble(int error)
 {
     return error == -1 ? strerror(errno) : error == -2 ? "not a regular file" : "too large";
 }
 
+bool file_check(struct report *r, struct slice path, struct place at, const char *what, bool secret)
+{
+    int fd = open(path.p, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    struct stat st = {0};
+    const char *why = NULL;
+    if (fd < 0 || fstat(fd, &st) != 0)
+        why = strerror(errno);
+    else if (!S_ISREG(st.st_mode))
+        why = "not a regular file";
+    if (fd >= 0)
+        close(fd);
+    if (why != NULL)
+        report_at(r, at, "`%s` cannot be read: %s; write the path of %s", report_show(r, path), why,
+                  what);
+    else if (secret && (st.st_mode & S_IRWXO) != 0)
+        report_at(r, at,
+                  "`%s` is open to every user of this machine (mode %03o); chmod o= it, and "
+                  "change it for a new one",
+                  report_show(r, path), (unsigned)st.st_mode & 0777);
+    else
+        return true;
+    return false;
+}
+
 /* ---- secrets --------------------------------------------------------------------------------- */
 
+/* Never the secret itself: what is found out about tickets must not tell anything about tokens. */
+void secret_for_tickets(struct slice secret, uint8_t ret[TICKET_SECRET_BYTES])
+{
+    static const unsigned char label[] = "weir: TLS session tickets, 1";
+    unsigned n = 0;
+    MUST(HMAC(EVP_sha256(), secret.p, (int)secret.n, label, sizeof label - 1, ret, &n) != NULL);
+    MUST(n == TICKET_SECRET_BYTES);
+}
+
 static void add_secret(struct report *r, struct slice file, struct place at, struct slice secret,
-                       struct token_keys *keys)
+                       struct token_keys *keys, uint8_t ret_tickets[][TICKET_SECRET_BYTES])
 {
     if (keys->count == TOKEN_KEYS_MAX) {
         report_in(r, file, at, "more than %d secrets; take the oldest out", TOKEN_KEYS_MAX);
@@ -87,10 +120,12 @@ static void add_secret(struct report *r, struct slice file, struct place at, str
                   i + 1);
         return;
     }
+    secret_for_tickets(secret, ret_tickets[keys->count]);
     keys->count++;
 }
 
-void secrets_read(struct report *r, struct slice path, struct place at, struct token_keys *keys)
+void secrets_read(struct report *r, struct slice path, struct place at, struct token_keys *keys,
+                  uint8_t ret_tickets[][TICKET_SECRET_BYTES])
 {
     struct slice text;
     unsigned mode;
@@ -115,7 +150,7 @@ void secrets_read(struct report *r, struct slice path, struct place at, struct t
         struct slice line = slice_trim(slice_take(text, end));
         text = slice_drop(text, end + 1);
         if (line.n > 0 && line.p[0] != '#')
-            add_secret(r, path, here, line, keys);
+            add_secret(r, path, here, line, keys, ret_tickets);
     }
     explicit_bzero((void *)(uintptr_t)whole.p, whole.n); /* what is kept are keys, not secrets */
     if (keys->count == 0 && r->count == errors_before)

@@ -65,7 +65,7 @@ static const char *shape_of(const struct field *f)
     case V_LIST:
         return "a list: [ITEM, ITEM]";
     case V_MAP:
-        return f->zero != NULL ? "a mapping, {KEY: VALUE}, or off" : "a mapping: {KEY: VALUE}";
+        return f->zero != NULL ? "a mapping, {KEY: VALUE}, or " : "a mapping: {KEY: VALUE}";
     case V_NAMED:
         return "a mapping: {NAME: {KEY: VALUE}}";
     default:
@@ -75,10 +75,11 @@ static const char *shape_of(const struct field *f)
 
 static void report_shape(struct report *r, const struct field *f, const struct node *n)
 {
+    const char *or_word = f->type == V_MAP && f->zero != NULL ? f->zero : "";
     if (node_is_null(n))
-        report_at(r, n->at, "`%s` has no value; write %s", f->key, shape_of(f));
+        report_at(r, n->at, "`%s` has no value; write %s%s", f->key, shape_of(f), or_word);
     else
-        report_at(r, n->at, "`%s` is %s; write %s", f->key, kind_name(n), shape_of(f));
+        report_at(r, n->at, "`%s` is %s; write %s%s", f->key, kind_name(n), shape_of(f), or_word);
 }
 
 /* ---- lists ----------------------------------------------------------------------------------- */
@@ -168,6 +169,8 @@ static void read_map(struct report *r, const struct field *f, const struct node 
     if (f->zero != NULL) {
         on = n->kind != NODE_SCALAR || !slice_equal(n->text, slice_cstr(f->zero));
         memcpy(at_offset(record, f->offset), &on, sizeof on);
+    } else if ((f->flags & F_ABSENT) != 0) {
+        memcpy(at_offset(record, f->offset), &on, sizeof on);
     }
     if (on && n->kind != NODE_MAP)
         report_shape(r, f, n);
@@ -199,6 +202,8 @@ static void read_field(struct report *r, const struct field *f, const struct nod
 static void read_default(struct report *r, const struct schema *s, const struct field *f,
                          const struct node *map, void *record)
 {
+    if ((f->flags & F_ABSENT) != 0)
+        return;
     if ((f->flags & F_REQUIRED) != 0) {
         report_at(r, map->at, "%s has no `%s`; add %s: %s", s->what, f->key, f->key, f->example);
         return;
@@ -250,6 +255,8 @@ void schema_read(struct report *r, const struct schema *s, const struct node *n,
         if (f->type == V_LATER)
             continue;
         const struct node *value = off ? NULL : node_get(n, f->key);
+        if (off && (f->flags & F_REQUIRED) != 0)
+            continue;
         if (value == NULL)
             read_default(r, s, f, n, record);
         else if (value->kind != NODE_BAD)

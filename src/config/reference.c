@@ -13,6 +13,12 @@ static void put_range(struct text *t, const struct field *f)
         text_put_duration(t, f->max);
         return;
     }
+    if (f->type == V_SIZE) {
+        text_put_size(t, f->min);
+        TEXT_LIT(t, " to ");
+        text_put_size(t, f->max);
+        return;
+    }
     struct slice unit = f->type == V_PERCENT ? SLICE("%") : SLICE("");
     text_put_u64(t, f->min);
     text_put(t, unit);
@@ -43,6 +49,7 @@ static void put_type(struct text *t, const struct field *f)
         [V_INT] = "number, ",
         [V_PERCENT] = "share, ",
         [V_DURATION] = "duration, ",
+        [V_SIZE] = "size, ",
         [V_WORD] = "",
         [V_NAME] = "name",
         [V_METHOD] = "SIP method",
@@ -50,6 +57,10 @@ static void put_type(struct text *t, const struct field *f)
         [V_URI] = "address",
         [V_HOSTPORT] = "host and port",
         [V_PREFIX] = "network",
+        [V_HOST] = "host name or address",
+        [V_ORIGIN] = "origin",
+        [V_REALM] = "text",
+        [V_ROUTE] = "route",
         [V_MAP] = "mapping",
         [V_LIST] = "list of ",
         [V_NAMED] = "mapping of names to ",
@@ -60,6 +71,7 @@ static void put_type(struct text *t, const struct field *f)
     case V_INT:
     case V_PERCENT:
     case V_DURATION:
+    case V_SIZE:
         put_range(t, f);
         break;
     case V_PATH:
@@ -119,8 +131,10 @@ static const char reference_head[] =
     "| --- | --- |\n"
     "| duration | a whole number and `us`, `ms`, `s`, `m` or `h`: `500ms`, `2s`, `1m` |\n"
     "| share | a whole number and `%`: `20%` |\n"
+    "| size | a whole number and `B`, `KiB`, `MiB`, `GiB` or `TiB`: `1GiB` |\n"
     "| name | 1 to 63 letters, digits, `-`, `_`, `.` |\n"
-    "| address | `udp://HOST:PORT` or `tcp://HOST:PORT`, IPv6 in brackets, port 5060 by default |\n"
+    "| address | `udp://HOST:PORT` or `tcp://HOST:PORT`, of listeners as well "
+    "`tls://`, `ws://` and `wss://`; IPv6 in brackets |\n"
     "| network | `10.0.0.0/8`, `2001:db8::/32`, or one address |\n"
     "| path | of a file; a relative one counts from the folder of the configuration file |\n"
     "\n"
@@ -135,10 +149,10 @@ static const char reference_foot[] =
     "\n"
     "A reload takes effect as a whole, between two messages, and loses no transaction and no\n"
     "connection. A listener is the same as before when its `bind` is, a target when its pool's\n"
-    "name and its `uri` are. `node.id`, `node.workers`, `limits` and `control` cannot change "
-    "while\n"
-    "Weir runs: a file that changes them is refused. `${NAME}` and the names of targets are\n"
-    "looked up anew.\n"
+    "name and its `uri` are. `node.id`, `node.workers`, `limits`, `control`, whether there is a\n"
+    "`roles.registrar`, its `state` and its `state_size` cannot change while Weir runs: a file\n"
+    "that changes them is refused. `${NAME}` and the names of targets are looked up anew;\n"
+    "certificates, keys, credentials and `secrets.tokens` are read anew, for what begins then.\n"
     "\n"
     "## See also\n"
     "\n"
@@ -158,6 +172,8 @@ static void write_default(FILE *out, const struct field *f)
 {
     if ((f->flags & F_REQUIRED) != 0)
         fputs("required", out);
+    else if ((f->flags & F_ABSENT) != 0)
+        fputs("none", out);
     else if (f->type == V_MAP && f->zero != NULL)
         fputs("on", out);
     else if (f->type == V_MAP)
@@ -300,6 +316,12 @@ static void write_scalar(FILE *out, const struct field *f)
     case V_DURATION:
         write_pattern(out, "^[0-9]+(us|ms|s|m|h)$");
         break;
+    case V_SIZE:
+        write_pattern(out, "^[0-9]+([KMGT]i)?B$");
+        break;
+    case V_ORIGIN:
+        write_pattern(out, "^[A-Za-z][A-Za-z0-9+.-]*://[^/]+$");
+        break;
     case V_WORD:
         write_enum(out, f->words);
         break;
@@ -307,7 +329,8 @@ static void write_scalar(FILE *out, const struct field *f)
         write_pattern(out, "^[A-Za-z0-9._-]{1,63}$");
         break;
     case V_URI:
-        write_pattern(out, "^(udp|tcp)://");
+        write_pattern(out,
+                      (f->flags & F_LISTEN) != 0 ? "^(udp|tcp|tls|ws|wss)://" : "^(udp|tcp)://");
         break;
     default:
         fputs("{\"type\": \"string\", \"minLength\": 1}", out);
@@ -330,7 +353,8 @@ static void write_type(FILE *out, const struct field *f, unsigned depth)
         fputs(other ? "{\"anyOf\": [" : "", out);
         write_object(out, sub, depth);
         if (f->zero != NULL)
-            fprintf(out, ", {\"enum\": [\"%s\", false]}", f->zero);
+            fprintf(out, ", {\"enum\": [\"%s\"%s]}", f->zero,
+                    strcmp(f->zero, "off") == 0 ? ", false" : "");
         if (sub->shorthand != NULL)
             fputs(", {\"type\": \"string\"}", out);
         fputs(other ? "]}" : "", out);

@@ -64,9 +64,37 @@ static const struct word side_words[] = {
     {0},
 };
 
-static const char later_listener[] =
-    "belongs to tls, ws and wss listeners, which come with a later "
-    "release; leave it out";
+static const struct word client_cert_words[] = {
+    {"none", CLIENT_CERT_NONE, "nobody is asked"},
+    {"optional", CLIENT_CERT_OPTIONAL, "who shows one that verifies has its names, others none"},
+    {"required", CLIENT_CERT_REQUIRED, "no handshake ends well without one that verifies"},
+    {0},
+};
+
+static const struct field cert_fields[] = {
+    {.key = "cert",
+     .type = V_PATH,
+     .flags = F_REQUIRED,
+     .example = "edge2.pem",
+     PUT(struct draft_cert, cert),
+     .max = PATH_BYTES_MAX,
+     .help = "PEM file: the certificate, and behind it those between it and its root."},
+    {.key = "key",
+     .type = V_PATH,
+     .flags = F_REQUIRED,
+     .example = "edge2.key",
+     PUT(struct draft_cert, key),
+     .max = PATH_BYTES_MAX,
+     .help = "PEM file: its private key."},
+};
+static const struct schema cert_schema = {
+    .what = "a certificate",
+    SECTION(cert_fields),
+    .size = sizeof(struct draft_cert),
+};
+static const struct field cert_item = {.key = "certificate", .type = V_MAP, .sub = &cert_schema};
+static const struct field origin_item = {
+    .key = "origin", .type = V_ORIGIN, .size = sizeof(struct slice)};
 
 static const struct field listener_fields[] = {
     {.key = "name",
@@ -77,11 +105,13 @@ static const struct field listener_fields[] = {
      .help = "For logs."},
     {.key = "bind",
      .type = V_URI,
-     .flags = F_REQUIRED | F_NUMERIC,
+     .flags = F_REQUIRED | F_LISTEN,
      .example = "\"udp://10.0.0.5:5060\"",
      PUT(struct draft_listener, bind),
      .help = "Transport, address and port to listen on: `udp://10.0.0.5:5060`, "
-             "`tcp://[2001:db8::5]:5060`. It is also what a listener is known by across reloads."},
+             "`tcp://[2001:db8::5]:5060`, `tls://10.0.0.5:5061`, `ws://10.0.0.5:80`, "
+             "`wss://10.0.0.5:443`; those ports are the defaults. It is also what a listener is "
+             "known by across reloads."},
     {.key = "side",
      .type = V_WORD,
      .flags = F_REQUIRED,
@@ -96,9 +126,44 @@ static const struct field listener_fields[] = {
      .standard = "the address and port of `bind`",
      .help = "`HOST:PORT` by which others reach this listener; written into our `Via` and "
              "`Record-Route`. Required when `bind` is `0.0.0.0` or `[::]`."},
-    {.key = "cert", .type = V_LATER, .help = later_listener},
-    {.key = "key", .type = V_LATER, .help = later_listener},
-    {.key = "origins", .type = V_LATER, .help = later_listener},
+    {.key = "cert",
+     .type = V_PATH,
+     PUT(struct draft_listener, cert),
+     .max = PATH_BYTES_MAX,
+     .help = "`tls` and `wss`, required: PEM file of the certificate, and behind it those between "
+             "it and its root. Clients that name no server, or none that we have, get this one."},
+    {.key = "key",
+     .type = V_PATH,
+     PUT(struct draft_listener, key),
+     .max = PATH_BYTES_MAX,
+     .help = "`tls` and `wss`, required: PEM file of its private key, without a passphrase. Others "
+             "must not be able to read it."},
+    {.key = "certs",
+     .type = V_LIST,
+     PUT(struct draft_listener, certs),
+     .item = &cert_item,
+     .max = CONFIG_CERTS_MAX - 1,
+     .help = "`tls` and `wss`: certificates for clients that name another server (SNI)."},
+    {.key = "client_ca",
+     .type = V_PATH,
+     PUT(struct draft_listener, client_ca),
+     .max = PATH_BYTES_MAX,
+     .help = "`tls` and `wss`: PEM file of those who sign the certificates of clients, of trunks "
+             "for example."},
+    {.key = "client_cert",
+     .type = V_WORD,
+     PUT(struct draft_listener, client_cert),
+     .words = client_cert_words,
+     .flags = F_DERIVED,
+     .standard = "`required` with `client_ca`, else `none`",
+     .help = "Whether a client must show a certificate that `client_ca` signed."},
+    {.key = "origins",
+     .type = V_LIST,
+     PUT(struct draft_listener, origins),
+     .item = &origin_item,
+     .max = CONFIG_ORIGINS_MAX,
+     .help = "`ws` and `wss`: the web pages that may connect, by their `Origin`: "
+             "`https://app.example.com`. Others are refused with 403; without the key all may."},
 };
 static const struct schema listener_schema = {
     .what = "a listener",
@@ -355,7 +420,8 @@ static const struct field route_fields[] = {
      .flags = F_REQUIRED,
      .example = "POOL",
      PUT(struct draft_route, to),
-     .help = "Name of the pool that takes them."},
+     .help = "Who takes them: the name of a pool, or `registrar` when `roles` says that this "
+             "process runs one."},
 };
 static const struct schema route_schema = {
     .what = "a route",
@@ -363,6 +429,266 @@ static const struct schema route_schema = {
     .size = sizeof(struct draft_route),
 };
 static const struct field route_item = {.key = "route", .type = V_MAP, .sub = &route_schema};
+
+/* ---- fleet ----------------------------------------------------------------------------------- */
+
+static const struct field neighbour_fields[] = {
+    {.key = "id",
+     .type = V_INT,
+     .flags = F_REQUIRED,
+     .example = "2",
+     PUT(struct draft_neighbour, id),
+     .min = 1,
+     .max = 65535,
+     .help = "Its `node.id`."},
+    {.key = "inside",
+     .type = V_URI,
+     .flags = F_REQUIRED,
+     .example = "\"udp://10.0.0.6:5060\"",
+     PUT(struct draft_neighbour, inside),
+     .help = "Address of a listener of its with `side: inside`, `udp://` or `tcp://`."},
+};
+static const struct schema neighbour_schema = {
+    .what = "a neighbour",
+    SECTION(neighbour_fields),
+    .size = sizeof(struct draft_neighbour),
+};
+static const struct field neighbour_item = {
+    .key = "neighbour", .type = V_MAP, .sub = &neighbour_schema};
+
+/* ---- flows ----------------------------------------------------------------------------------- */
+
+static const struct field tls_fields[] = {
+    {.key = "handshakes",
+     .type = V_INT,
+     PUT(struct draft, c.handshakes_max),
+     .min = 1,
+     .max = 65536,
+     .standard = "256",
+     .help = "Handshakes that each worker has under way at most; further connections wait to be "
+             "accepted."},
+    {.key = "within",
+     .type = V_DURATION,
+     PUT(struct draft, c.handshake_within),
+     .min = 100 * NS_MS,
+     .max = 300 * NS_S,
+     .standard = "10s",
+     .help = "How long a client may take from its connect to the end of its handshake, and of its "
+             "WebSocket upgrade."},
+};
+static const struct schema tls_schema = {.what = "tls", SECTION(tls_fields)};
+
+static const struct field keepalive_fields[] = {
+    {.key = "every",
+     .type = V_DURATION,
+     PUT(struct draft, c.engine.edge.keepalive.every),
+     .min = 1 * NS_S,
+     .max = 3600 * NS_S,
+     .standard = "30s",
+     .zero = "off",
+     .help = "How long a connection from outside may be silent before we send something: CRLF CRLF "
+             "on `tcp` and `tls`, a ping on `ws` and `wss`. A client that does not answer is not "
+             "cut off for it."},
+    {.key = "max",
+     .type = V_DURATION,
+     PUT(struct draft, c.engine.edge.keepalive.max),
+     .min = 1 * NS_S,
+     .max = 24 * 3600 * NS_S,
+     .standard = "2m",
+     .help = "The pause grows by half each time while the connection lives, up to this."},
+    {.key = "jitter",
+     .type = V_PERCENT,
+     PUT(struct draft, c.engine.edge.keepalive.jitter_percent),
+     .max = 50,
+     .standard = "20%",
+     .help = "Each pause is longer or shorter by up to this share, so that connections that came "
+             "together are not kept alive together."},
+};
+static const struct schema keepalive_schema = {.what = "keepalive", SECTION(keepalive_fields)};
+
+static const struct word path_words[] = {
+    {"header", PATH_HEADER, "`Path` (RFC 3327)"},
+    {"contact", PATH_CONTACT,
+     "in the `Contact`, for registrars that know no `Path`; taken out of "
+     "what comes back"},
+    {"off", PATH_OFF, "not at all: calls do not find the connections of phones"},
+    {0},
+};
+
+static const struct field outbound_fields[] = {
+    {.key = "path",
+     .type = V_WORD,
+     PUT(struct draft, c.engine.edge.path),
+     .words = path_words,
+     .standard = "header",
+     .help = "How a registrar behind us is told which connection a REGISTER came over."},
+};
+static const struct schema outbound_schema = {.what = "outbound", SECTION(outbound_fields)};
+
+/* ---- roles ----------------------------------------------------------------------------------- */
+
+static const struct field domain_item = {
+    .key = "domain", .type = V_HOST, .size = sizeof(struct slice)};
+
+static const struct field digest_fields[] = {
+    {.key = "digest",
+     .type = V_PATH,
+     .flags = F_REQUIRED,
+     .example = "users.txt",
+     PUT(struct draft, users),
+     .max = PATH_BYTES_MAX,
+     .help = "File of credentials, one a line: `USER:REALM:HA1`, as htdigest writes it, or "
+             "`USER:REALM:HA1-MD5:HA1-SHA-256`; `#` begins a comment. HA1 is the hash of "
+             "`USER:REALM:PASSWORD` in hex; no password stands in the file. Lines of other realms "
+             "are passed over. Others must not be able to read it."},
+    {.key = "realm",
+     .type = V_REALM,
+     .flags = F_DERIVED,
+     PUT(struct draft, c.engine.edge.registrar.realm),
+     .max = REALM_BYTES_MAX,
+     .standard = "the first of `domains`",
+     .help = "What phones are asked to log in to. It is part of every HA1."},
+    {.key = "nonce_life",
+     .type = V_DURATION,
+     PUT(struct draft, c.engine.edge.registrar.nonce_life_s),
+     .min = 10 * NS_S,
+     .max = 24 * 3600 * NS_S,
+     .scale = NS_S,
+     .standard = "5m",
+     .help = "How long a challenge can be answered. Every registrar with the same `secrets.tokens` "
+             "takes it."},
+};
+static const struct schema digest_schema = {.what = "auth", SECTION(digest_fields)};
+
+static const struct field expires_fields[] = {
+    {.key = "min",
+     .type = V_DURATION,
+     PUT(struct draft, c.engine.edge.registrar.expires_min_s),
+     .min = 1 * NS_S,
+     .max = 24 * 3600 * NS_S,
+     .scale = NS_S,
+     .standard = "60s",
+     .help = "Who asks for less is answered 423 with this."},
+    {.key = "default",
+     .type = V_DURATION,
+     PUT(struct draft, c.engine.edge.registrar.expires_default_s),
+     .min = 1 * NS_S,
+     .max = 31 * 24 * 3600 * NS_S,
+     .scale = NS_S,
+     .standard = "10m",
+     .help = "Who asks for nothing gets this."},
+    {.key = "max",
+     .type = V_DURATION,
+     PUT(struct draft, c.engine.edge.registrar.expires_max_s),
+     .min = 1 * NS_S,
+     .max = 31 * 24 * 3600 * NS_S,
+     .scale = NS_S,
+     .standard = "1h",
+     .help = "Who asks for more gets this."},
+    {.key = "jitter",
+     .type = V_PERCENT,
+     PUT(struct draft, c.engine.edge.registrar.expires_jitter_percent),
+     .max = 50,
+     .standard = "10%",
+     .help = "What is granted is shorter by up to this share (never below `min`), so that phones "
+             "that came together do not come back together."},
+};
+static const struct schema expires_schema = {.what = "expires", SECTION(expires_fields)};
+
+static const struct word fork_words[] = {
+    {"q", REGISTRAR_FORK_Q, "those with the highest q first, then the next"},
+    {"parallel", REGISTRAR_FORK_PARALLEL, "all at once"},
+    {0},
+};
+
+static const struct field registrar_fields[] = {
+    {.key = "domains",
+     .type = V_LIST,
+     .flags = F_REQUIRED,
+     .example = "[example.com]",
+     PUT(struct draft, domains),
+     .item = &domain_item,
+     .min = 1,
+     .max = REGISTRAR_DOMAINS_MAX,
+     .help = "Whose users register here: the host part of their addresses."},
+    {.key = "auth",
+     .type = V_MAP,
+     .flags = F_REQUIRED,
+     .example = "{digest: users.txt}, or none",
+     PUT(struct draft, c.engine.edge.registrar.digest),
+     .sub = &digest_schema,
+     .zero = "none",
+     .help = "Who may register. `none`: everybody, as anybody."},
+    {.key = "state",
+     .type = V_PATH,
+     .flags = F_REQUIRED,
+     .example = "/var/lib/weir",
+     PUT(struct draft, c.state),
+     .max = PATH_BYTES_MAX,
+     .help = "Folder in which bindings are kept. A change needs a restart."},
+    {.key = "state_size",
+     .type = V_SIZE,
+     PUT(struct draft, c.state_bytes_max),
+     .min = 1 << 20,
+     .max = (uint64_t)1 << 40,
+     .standard = "1GiB",
+     .help = "What may be stored there at most; taken from the disk as it is needed. A change "
+             "needs a restart."},
+    {.key = "expires",
+     .type = V_MAP,
+     .sub = &expires_schema,
+     .help = "How long a registration lasts."},
+    {.key = "contacts",
+     .type = V_INT,
+     PUT(struct draft, c.engine.edge.registrar.contacts_max),
+     .min = 1,
+     .max = REGISTRAR_TARGETS_MAX,
+     .standard = "10",
+     .help = "Bindings of one address; a REGISTER that would make more is answered 403."},
+    {.key = "fork",
+     .type = V_WORD,
+     PUT(struct draft, c.engine.edge.registrar.fork),
+     .words = fork_words,
+     .standard = "q",
+     .help = "Which phones of one address ring when."},
+    {.key = "require_outbound",
+     .type = V_BOOL,
+     PUT(struct draft, c.engine.edge.registrar.require_outbound),
+     .standard = "false",
+     .help = "439 for a REGISTER with `reg-id` that came through a proxy without outbound "
+             "(RFC 5626 6). Some phones then never register: leave it off unless you know that "
+             "yours do."},
+    {.key = "flow_timer",
+     .type = V_DURATION,
+     PUT(struct draft, c.engine.edge.registrar.flow_timer_s),
+     .min = 10 * NS_S,
+     .max = 3600 * NS_S,
+     .scale = NS_S,
+     .standard = "90s",
+     .zero = "off",
+     .help = "`Flow-Timer` of answers: how often a phone with outbound is asked to say that its "
+             "connection lives (RFC 5626 4.4)."},
+    {.key = "service_route",
+     .type = V_ROUTE,
+     PUT(struct draft, c.engine.edge.registrar.service_route),
+     .max = ROUTE_BYTES_MAX,
+     .help = "`Service-Route` of answers, as it is to be written (RFC 3608): "
+             "`\"<sip:edge.example.com;lr>\"`."},
+};
+static const struct schema registrar_schema = {.what = "roles.registrar",
+                                               SECTION(registrar_fields)};
+
+static const struct field roles_fields[] = {
+    {.key = "registrar",
+     .type = V_MAP,
+     .flags = F_ABSENT,
+     PUT(struct draft, c.engine.edge.registrar.on),
+     .sub = &registrar_schema,
+     .help = "Keeps who is reachable where, and delivers requests to them. To begin or to end it "
+             "needs a restart."},
+    {.key = "border", .type = V_LATER, .help = "comes with a later release; leave it out"},
+};
+static const struct schema roles_schema = {.what = "roles", SECTION(roles_fields)};
 
 /* ---- log, limits, timers, policy, drain ------------------------------------------------------ */
 
@@ -454,6 +780,14 @@ static const struct field limits_fields[] = {
      .max = POOLS_MAX,
      .standard = "256",
      .help = "Pools, now and after any reload."},
+    {.key = "bindings",
+     .type = V_INT,
+     PUT(struct draft, c.engine.limits.bindings),
+     .min = 16,
+     .max = 1 << 24,
+     .standard = "100000",
+     .help = "Bindings of `roles.registrar`. Addresses are spread over the workers by a hash: with "
+             "several, leave some room."},
     {.key = "messages",
      .type = V_MAP,
      .sub = &messages_schema,
@@ -582,13 +916,11 @@ static const struct field root_fields[] = {
      .help = "Networks whose senders are inside, whatever listener they come in by."},
     {.key = "pools",
      .type = V_NAMED,
-     .flags = F_REQUIRED,
-     .example = "{border: {targets: [\"udp://10.0.1.10:5060\"]}}",
      PUT(struct draft, pools),
      .item = &pool_item,
      .min = 1,
      .max = POOLS_MAX,
-     .help = "Groups of equal servers, by name."},
+     .help = "Groups of equal servers, by name. A pool cannot have the name of a role."},
     {.key = "routes",
      .type = V_LIST,
      .flags = F_REQUIRED,
@@ -597,7 +929,27 @@ static const struct field root_fields[] = {
      .item = &route_item,
      .min = 1,
      .max = ROUTES_MAX,
-     .help = "Which pool takes a request: the first route that matches."},
+     .help = "Who takes a request: the first route that matches says it."},
+    {.key = "roles",
+     .type = V_MAP,
+     .sub = &roles_schema,
+     .help = "What this process is beside an edge."},
+    {.key = "fleet",
+     .type = V_LIST,
+     PUT(struct draft, fleet),
+     .item = &neighbour_item,
+     .max = FLEET_MAX,
+     .help = "The other edges with the same `secrets.tokens`: a request for a connection that one "
+             "of them holds is sent there. Needs `node.id` and `secrets.tokens`."},
+    {.key = "outbound",
+     .type = V_MAP,
+     .sub = &outbound_schema,
+     .help = "How phones are found again (RFC 5626)."},
+    {.key = "keepalive",
+     .type = V_MAP,
+     .sub = &keepalive_schema,
+     .help = "What we send on silent connections from outside, so that no NAT forgets them."},
+    {.key = "tls", .type = V_MAP, .sub = &tls_schema, .help = "Patience with handshakes."},
     {.key = "policy",
      .type = V_MAP,
      .sub = &policy_schema,
@@ -632,14 +984,6 @@ static const struct field root_fields[] = {
      .standard = "`/run/weir/NODE.sock` for root, else `/tmp/weir-NODE.sock`",
      .help = "Socket that `weir show`, `reload`, `drain` and `target` talk to. A change needs a "
              "restart."},
-    {.key = "fleet",
-     .type = V_LATER,
-     .help = "comes with a later release, and no token is sent to another edge before; leave it "
-             "out"},
-    {.key = "roles",
-     .type = V_LATER,
-     .help = "comes with a later release, this one is an edge and nothing else; leave it out, and "
-             "put the registrar's servers into a pool"},
     {.key = "guard", .type = V_LATER, .help = "comes with a later release; leave it out"},
     {.key = "capture", .type = V_LATER, .help = "comes with a later release; leave it out"},
     {.key = "admin",

@@ -101,12 +101,66 @@ static bool read_duration(struct report *r, const struct field *f, const struct 
                   shown(r, n), unit.n == 0 ? "no unit" : "an unknown unit", (int)digits, s.p);
         return false;
     }
+    if (f->scale != 0 && v * u->ns % f->scale != 0 && v <= f->max / u->ns) {
+        report_at(r, n->at, "`%s` is not a whole number of %s; write %s to %s%s", shown(r, n),
+                  f->scale == NS_S ? "seconds" : "smaller units", low, high, or_zero(r, f));
+        return false;
+    }
     if (v > f->max / u->ns || v * u->ns < f->min) {
         report_at(r, n->at, "`%s` is out of range; write %s to %s%s", shown(r, n), low, high,
                   or_zero(r, f));
         return false;
     }
     store(at, f->size, v * u->ns / (f->scale != 0 ? f->scale : 1));
+    return true;
+}
+
+static const struct size_unit {
+    struct slice name;
+    uint64_t bytes;
+} size_units[] = {
+    {{"B", 1}, 1},         {{"KiB", 3}, 1 << 10},           {{"MiB", 3}, 1 << 20},
+    {{"GiB", 3}, 1 << 30}, {{"TiB", 3}, (uint64_t)1 << 40},
+};
+enum { SIZE_UNITS = sizeof size_units / sizeof size_units[0] };
+
+void text_put_size(struct text *t, uint64_t bytes)
+{
+    size_t u = SIZE_UNITS - 1;
+    while (u > 0 && (bytes == 0 || bytes % size_units[u].bytes != 0))
+        u--;
+    text_put_u64(t, bytes / size_units[u].bytes);
+    text_put(t, size_units[u].name);
+}
+
+static bool read_size(struct report *r, const struct field *f, const struct node *n, void *at)
+{
+    struct slice s = n->text;
+    size_t digits = 0;
+    while (digits < s.n && s.p[digits] >= '0' && s.p[digits] <= '9')
+        digits++;
+    char room[64];
+    struct text range = text_into(room, sizeof room);
+    text_put_size(&range, f->min);
+    TEXT_LIT(&range, " to ");
+    text_put_size(&range, f->max);
+    const struct size_unit *u = NULL;
+    for (size_t i = 0; i < SIZE_UNITS; i++)
+        if (slice_equal(slice_drop(s, digits), size_units[i].name))
+            u = &size_units[i];
+    uint64_t v;
+    if (u == NULL || text_parse_u64(slice_take(s, digits), UINT32_MAX, &v) != 0) {
+        report_at(r, n->at,
+                  "`%s` is not a size; write a whole number and B, KiB, MiB, GiB or TiB, %.*s",
+                  shown(r, n), SLICE_ARG(text_slice(&range)));
+        return false;
+    }
+    if (v > f->max / u->bytes || v * u->bytes < f->min) {
+        report_at(r, n->at, "`%s` is out of range; write %.*s", shown(r, n),
+                  SLICE_ARG(text_slice(&range)));
+        return false;
+    }
+    store(at, f->size, v * u->bytes);
     return true;
 }
 
@@ -350,33 +404,47 @@ static bool read_host_port(struct report *r, const struct node *n, struct slice 
     return true;
 }
 
-/* "udp" or "tcp"; others are told apart by what became of them. */
-static bool read_scheme(struct report *r, const struct node *n, struct slice scheme,
-                        uint8_t *ret_transport)
+/* Where a transport listens unless the file says otherwise: RFC 3261 19.1.2, RFC 7118 8. */
+static uint16_t port_default(uint8_t transport)
 {
+    static const uint16_t ports[TP__COUNT] = {
+        [TP_UDP] = PORT_DEFAULT, [TP_TCP] = PORT_DEFAULT, [TP_TLS] = 5061, [TP_WS] = 80,
+        [TP_WSS] = 443,
+    };
+    return ports[transport];
+}
+
+static bool takes_transport(const struct field *f, unsigned tp)
+{
+    return tp == TP_UDP || tp == TP_TCP || (f->flags & F_LISTEN) != 0;
+}
+
+/* "udp" and so on; a target's are told from a listener's. */
+static bool read_scheme(struct report *r, const struct field *f, const struct node *n,
+                        struct slice scheme, uint8_t *ret_transport)
+{
+    struct guess g = guess_begin(scheme);
     for (unsigned tp = 0; tp < TP__COUNT; tp++) {
-        if (!slice_equal(scheme, transport_name((enum transport)tp)))
+        struct slice name = transport_name((enum transport)tp);
+        if (takes_transport(f, tp))
+            guess_try(&g, name);
+        if (!slice_equal(scheme, name))
             continue;
         *ret_transport = (uint8_t)tp;
-        if (tp == TP_UDP || tp == TP_TCP)
+        if (takes_transport(f, tp))
             return true;
         report_at(r, n->at,
-                  "%.*s:// is not in this version, it comes with a later release; write "
-                  "udp:// or tcp://",
+                  "%.*s:// towards a server is not in this version; write udp:// or tcp://",
                   SLICE_ARG(scheme));
         return false;
     }
-    struct guess g = guess_begin(scheme);
-    guess_try(&g, SLICE("udp"));
-    guess_try(&g, SLICE("tcp"));
     if (guess_found(&g))
         report_at(r, n->at, "`%s` begins with no transport; did you mean `%.*s://`?", shown(r, n),
                   SLICE_ARG(g.best));
     else
-        report_at(r, n->at,
-                  "`%s` begins with no transport; write udp://HOST:PORT or "
-                  "tcp://HOST:PORT",
-                  shown(r, n));
+        report_at(
+            r, n->at, "`%s` begins with no transport; write udp://HOST:PORT or %s", shown(r, n),
+            (f->flags & F_LISTEN) != 0 ? "tcp://, tls://, ws:// or wss://" : "tcp://HOST:PORT");
     return false;
 }
 
@@ -395,20 +463,21 @@ static bool read_uri(struct report *r, const struct field *f, const struct node 
                       shown(r, n));
         return false;
     }
-    if (!read_scheme(r, n, slice_take(s, colon), &e.transport))
+    if (!read_scheme(r, f, n, slice_take(s, colon), &e.transport))
         return false;
-    const char *scheme = e.transport == TP_UDP ? "udp://" : "tcp://";
+    static const char *const schemes[TP__COUNT] = {"udp://", "tcp://", "tls://", "ws://", "wss://"};
+    const char *scheme = schemes[e.transport];
     if (!read_host_port(r, n, slice_drop(s, colon + 3), scheme, &e))
         return false;
-    if (e.addr.family == 0 && (f->flags & F_NUMERIC) != 0) {
+    if (e.addr.family == 0 && (f->flags & F_LISTEN) != 0) {
         report_at(r, n->at,
                   "`%s` is a name; a listener needs an address of this machine, such as "
-                  "%s10.0.0.5:5060",
-                  report_show(r, e.host), scheme);
+                  "%s10.0.0.5:%u",
+                  report_show(r, e.host), scheme, port_default(e.transport));
         return false;
     }
     if (e.port == 0)
-        e.port = PORT_DEFAULT;
+        e.port = port_default(e.transport);
     e.addr.port = e.addr.family == 0 ? 0 : e.port;
     memcpy(at, &e, sizeof e);
     return true;
@@ -466,6 +535,125 @@ static bool read_prefix(struct report *r, const struct field *f, const struct no
     }
 }
 
+/* A copy in small letters; empty when there is no memory. */
+static struct slice in_small_letters(struct report *r, struct slice s)
+{
+    struct slice copy = mem_copy(r->mem, s);
+    char *p = (char *)(uintptr_t)copy.p;
+    for (size_t i = 0; i < copy.n; i++)
+        if (p[i] >= 'A' && p[i] <= 'Z')
+            p[i] = (char)(p[i] + ('a' - 'A'));
+    return copy;
+}
+
+static bool read_host(struct report *r, const struct field *f, const struct node *n, void *at)
+{
+    struct slice s = n->text;
+    struct addr a;
+    size_t scheme = slice_find(s, ':');
+    bool numeric = addr_parse_host(s, 0, &a) == 0;
+    if (numeric ? a.family == 6 && s.p[0] != '[' : !is_host_name(s)) {
+        if (numeric)
+            report_at(r, n->at, "`%s` has an IPv6 address without brackets; write [%s]",
+                      shown(r, n), shown(r, n));
+        else if (scheme < s.n || slice_find(s, '@') < s.n)
+            report_at(r, n->at, "`%s` is more than a %s; write example.com, without user or port",
+                      shown(r, n), f->key);
+        else
+            report_at(r, n->at, "`%s` is not a %s; write example.com", shown(r, n), f->key);
+        return false;
+    }
+    s = in_small_letters(r, s);
+    memcpy(at, &s, sizeof s);
+    return true;
+}
+
+/* What a browser writes there: no path, and no port that is the scheme's own (RFC 6454 6.2). */
+static bool read_origin(struct report *r, const struct field *f, const struct node *n, void *at)
+{
+    (void)f;
+    struct slice s = n->text;
+    size_t colon = slice_find(s, ':');
+    struct slice host = slice_drop(s, colon + 3);
+    bool fine = s.n <= ORIGIN_BYTES_MAX && colon > 0 &&
+                slice_starts_with(slice_drop(s, colon), SLICE("://"));
+    for (size_t i = 0; fine && i < colon; i++)
+        fine = is_name_letter(s.p[i]) || s.p[i] == '+';
+    if (!fine) {
+        report_at(r, n->at, "`%s` is not an origin; write https://app.example.com", shown(r, n));
+        return false;
+    }
+    if (slice_find(host, '/') < host.n) {
+        report_at(r, n->at, "`%s` has a path, which no Origin has; write `%s`", shown(r, n),
+                  report_show(r, slice_take(s, colon + 3 + slice_find(host, '/'))));
+        return false;
+    }
+    struct endpoint e = {0};
+    struct slice scheme = in_small_letters(r, slice_take(s, colon + 3));
+    if (!read_host_port(r, n, host, mem_copy(r->mem, scheme).p, &e))
+        return false;
+    bool usual = (e.port == 443 && slice_equal(scheme, SLICE("https://"))) ||
+                 (e.port == 80 && slice_equal(scheme, SLICE("http://")));
+    s = in_small_letters(r, usual ? slice_take(s, colon + 3 + e.host.n) : s);
+    memcpy(at, &s, sizeof s);
+    return true;
+}
+
+static bool read_realm(struct report *r, const struct field *f, const struct node *n, void *at)
+{
+    struct slice s = n->text;
+    bool fine = s.n >= 1 && s.n <= f->max && slice_trim(s).n == s.n;
+    for (size_t i = 0; fine && i < s.n; i++)
+        fine = (unsigned char)s.p[i] >= 0x20 && (unsigned char)s.p[i] < 0x7f && s.p[i] != '"' &&
+               s.p[i] != '\\' && s.p[i] != ':';
+    if (!fine) {
+        report_at(r, n->at,
+                  "`%s` is not a realm; write 1 to %llu letters of ASCII without quotes, "
+                  "backslashes and colons",
+                  shown(r, n), (unsigned long long)f->max);
+        return false;
+    }
+    memcpy(at, &s, sizeof s);
+    return true;
+}
+
+/* One value of a list of <sip:HOST;lr>: "" when it is fine, else what is wrong. */
+static const char *route_trouble(struct slice s)
+{
+    struct sip_nameaddr na;
+    struct sip_uri uri;
+    if (sip_nameaddr_parse(s, &na) != 0 || !na.bracketed)
+        return "is no address in < >";
+    if (sip_uri_parse(na.uri, &uri) != 0 ||
+        (uri.scheme != SIP_SCHEME_SIP && uri.scheme != SIP_SCHEME_SIPS))
+        return "holds no sip: URI";
+    if (!sip_uri_param(uri.params, SLICE("lr"), NULL))
+        return "has no ;lr";
+    return "";
+}
+
+static bool read_route(struct report *r, const struct field *f, const struct node *n, void *at)
+{
+    struct slice s = n->text, rest = s;
+    const char *trouble = s.n == 0 || s.n > f->max ? "is empty or too long" : "";
+    for (size_t i = 0; i < s.n; i++)
+        if ((unsigned char)s.p[i] < 0x20 || (unsigned char)s.p[i] >= 0x7f)
+            trouble = "holds more than ASCII";
+    while (trouble[0] == 0 && rest.p != NULL) {
+        size_t end = slice_find(rest, '>'); /* a comma may stand inside of < > */
+        end = end + slice_find(slice_drop(rest, end), ',');
+        trouble = route_trouble(slice_trim(slice_take(rest, end)));
+        rest = end < rest.n ? slice_drop(rest, end + 1) : SLICE_NONE;
+    }
+    if (trouble[0] != 0) {
+        report_at(r, n->at, "`%s` %s; write \"<sip:edge.example.com;lr>\", more with commas",
+                  shown(r, n), trouble);
+        return false;
+    }
+    memcpy(at, &s, sizeof s);
+    return true;
+}
+
 /* ---- all ------------------------------------------------------------------------------------- */
 
 bool value_read(struct report *r, const struct field *f, const struct node *n, void *at)
@@ -475,7 +663,9 @@ bool value_read(struct report *r, const struct field *f, const struct node *n, v
         [V_BOOL] = read_bool,           [V_INT] = read_int,       [V_PERCENT] = read_percent,
         [V_DURATION] = read_duration,   [V_WORD] = read_word,     [V_NAME] = read_name,
         [V_METHOD] = read_method,       [V_PATH] = read_path,     [V_URI] = read_uri,
-        [V_HOSTPORT] = read_advertised, [V_PREFIX] = read_prefix,
+        [V_HOSTPORT] = read_advertised, [V_PREFIX] = read_prefix, [V_SIZE] = read_size,
+        [V_HOST] = read_host,           [V_ORIGIN] = read_origin, [V_REALM] = read_realm,
+        [V_ROUTE] = read_route,
     };
     MUST(f->type < sizeof readers / sizeof readers[0]);
     if (f->zero != NULL && slice_equal(n->text, slice_cstr(f->zero))) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * covers: load.c, tree.c, value.c, schema.c, read.c, judge.c, report.c, reference.c */
+ * covers: load.c, tree.c, value.c, schema.c, read.c, judge.c, judge_secure.c, judge_roles.c, users.c,
+ * report.c, reference.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -362,13 +363,11 @@ static const struct {
      "1:21: `99999999999999999999999` is not a whole number; write 0 to 65535\n"},
 
     {"later: guard", SMALL "guard: {}\n", "5:1: `guard` is not in this version"},
-    {"later: roles", SMALL "roles: {registrar: {}}\n", "5:1: `roles` is not in this version"},
-    {"later: fleet", SMALL "fleet: []\n", "5:1: `fleet` is not in this version"},
+    {"later: border", SMALL "roles: {border: {}}\n", "5:9: `border` is not in this version"},
     {"later: admin", SMALL "admin: {}\n", "5:1: `admin` is not in this version"},
     {"later: capture", SMALL "capture: {}\n", "5:1: `capture` is not in this version"},
-    {"later: tls", LISTENER("{bind: \"tls://10.0.0.1:5061\", side: outside, cert: a.pem}"),
-     "3:12: tls:// is not in this version, it comes with a later release; write udp:// or tcp://\n"
-     "edge.yaml:3:50: `cert` is not in this version"},
+    {"later: tls towards a server", TARGET("\"tls://10.0.0.1:5061\""),
+     "3:28: tls:// towards a server is not in this version; write udp:// or tcp://\n"},
 
     {"listener without side", LISTENER("{bind: \"udp://127.0.0.1:5060\"}"),
      "3:5: a listener has no `side`; add side: outside, or inside\n"},
@@ -480,7 +479,7 @@ static const struct {
     {"unknown pool, nothing near", ROUTE("{from: outside, to: sales}"),
      "5:25: no pool is called `sales`; there are: border\n"},
     {"a role", ROUTE("{from: outside, to: registrar}"),
-     "5:25: no pool is called `registrar`, and roles are not in this version; there are: border\n"},
+     "5:25: no registrar runs here; add roles: {registrar: {...}}, or write the name of a pool\n"},
     {"method in small letters", ROUTE("{from: outside, method: invite, to: border}"),
      "5:29: no request has the method `invite`; did you mean `INVITE`?\n"},
     {"method misspelt", ROUTE("{from: outside, method: REGSITER, to: border}"),
@@ -922,7 +921,7 @@ static void json_schema_closes_what_it_opens(void **state)
     assert_int_equal(depth, 0);
     assert_false(quoted);
     assert_non_null(strstr(text, "\"workers\": {\"description\""));
-    assert_null(strstr(text, "\"roles\""));
+    assert_null(strstr(text, "\"guard\""));
     free(text);
 }
 
