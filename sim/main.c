@@ -5,11 +5,13 @@
  *     --first FROM --seeds COUNT    the same
  *     --keep-going              does not stop
  *     --counters                at the end: what the edges counted, to see what was exercised
+ *     --flows                   the world of phones, NATs and a registrar instead of that of calls
  *
  * Exit status 0: nothing broke. 1: something did; the seed says what, each time. 64: bad usage. */
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include "flows.h"
 #include "sim.h"
 
 enum { EXIT_BROKEN = 1, EXIT_USAGE = 64, TWICE_EVERY = 16, SEED_SECONDS_MAX = 60 };
@@ -25,7 +27,20 @@ struct sums {
     struct counters counters;
 };
 
-static struct outcome run(uint64_t seed, FILE *trace, struct sums *sums)
+static struct outcome run_flows(uint64_t seed, FILE *trace, struct sums *sums)
+{
+    struct fl_world *w = fl_new(seed, trace);
+    fl_run(w);
+    struct outcome o = {.failed = w->failed, .hash = w->hash};
+    memcpy(o.why, w->why, sizeof o.why);
+    sums->tried += w->sum.calls;
+    sums->answered += w->sum.answered;
+    sums->steps += w->sum.steps;
+    fl_free(w, &sums->counters);
+    return o;
+}
+
+static struct outcome run_calls(uint64_t seed, FILE *trace, struct sums *sums)
 {
     struct world *w = world_new(seed, trace);
     world_run(w);
@@ -54,8 +69,11 @@ static void on_alarm(int signal_number)
     _exit(EXIT_BROKEN);
 }
 
+typedef struct outcome run_fn(uint64_t seed, FILE *trace, struct sums *sums);
+
 /* One seed; `twice` compares two runs of it. */
-static bool is_fine(uint64_t seed, FILE *trace, bool twice, struct sums *sums, uint64_t *hash)
+static bool is_fine(run_fn *run, uint64_t seed, FILE *trace, bool twice, struct sums *sums,
+                    uint64_t *hash)
 {
     seed_under_way = seed;
     (void)alarm(SEED_SECONDS_MAX);
@@ -85,7 +103,7 @@ static void write_counters(const struct counters *c)
 static int usage(void)
 {
     fputs("usage: sim --seed N [--trace]\n"
-          "       sim --seeds FROM:COUNT [--keep-going] [--counters]\n"
+          "       sim --seeds FROM:COUNT [--keep-going] [--counters] [--flows]\n"
           "example: sim --seeds 1:200\n",
           stderr);
     return EXIT_USAGE;
@@ -111,6 +129,7 @@ static bool read_range(const char *text, uint64_t *ret_from, uint64_t *ret_count
 int main(int argc, char **argv)
 {
     uint64_t first = 0, from = 1, count = 0, failed = 0, done = 0, hash = 0;
+    run_fn *run = run_calls;
     bool trace = false, keep_going = false, one = false, counters = false;
     struct sums sums = {0};
     for (int i = 1; i < argc; i++) {
@@ -127,6 +146,8 @@ int main(int argc, char **argv)
             trace = true;
         } else if (strcmp(argv[i], "--keep-going") == 0) {
             keep_going = true;
+        } else if (strcmp(argv[i], "--flows") == 0) {
+            run = run_flows;
         } else if (strcmp(argv[i], "--counters") == 0) {
             counters = true;
         } else {
@@ -140,7 +161,7 @@ int main(int argc, char **argv)
     for (uint64_t seed = from; seed < from + count; seed++) {
         bool twice = one || seed % TWICE_EVERY == 0;
         done++;
-        if (!is_fine(seed, trace ? stdout : NULL, twice, &sums, &hash)) {
+        if (!is_fine(run, seed, trace ? stdout : NULL, twice, &sums, &hash)) {
             failed++;
             if (!keep_going)
                 break;
