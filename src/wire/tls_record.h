@@ -58,11 +58,11 @@ struct tls_keys {
     uint8_t secret[48]; /* TLS 1.3: the traffic secret, for the next keys (RFC 8446 7.2) */
 };
 
-/* A connection behind its handshake. No pointers; 232 bytes. */
+/* A connection behind its handshake. No pointers; 224 bytes. */
 struct tls_flow {
     struct tls_keys open; /* from the peer */
     struct tls_keys seal; /* to the peer */
-    uint64_t sealed;      /* bytes under the present seal key */
+    uint64_t sealed;      /* bytes under the present seal key, with what sealing added */
     uint16_t record_max;  /* plain bytes of a record that we send (RFC 6066 4) */
     uint8_t suite;        /* enum tls_suite */
     uint8_t minor;        /* 3 = TLS 1.2, 4 = TLS 1.3 */
