@@ -109,6 +109,7 @@ $O/sim: $(call obj,$(sim_src)) $(call obj,$(sim_room_src))
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) $^ -lcrypto -o $@
 
 $O/obj/test/%.o $O/obj/sim/%.o: CPPFLAGS += -Itest -I.
+$O/test/unit/wire/ws_wslay_test: LIBS += -lwslay
 
 $O/test/unit/%: $O/obj/test/unit/%.o $(call obj,$(support_src)) $(room_lib)
 	$(call say,LINK)
@@ -154,7 +155,7 @@ bench-build:
 	@$(MAKE) --no-print-directory BUILD=release CC=gcc all bench-tools
 
 .PHONY: bench-tools
-bench-tools: $(addprefix $O/bench/,relay delay parse_bench malloc_count.so)
+bench-tools: $(addprefix $O/bench/,relay delay parse_bench phones malloc_count.so)
 $O/bench/%: $O/obj/bench/%.o $(room_lib)
 	$(call say,LINK)
 	$(Q)mkdir -p $(@D)

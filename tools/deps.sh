@@ -22,6 +22,7 @@ test       clang              the second compiler, and libFuzzer
 test       libclang-rt-dev    sanitizers and libFuzzer of clang
 test       llvm               names in sanitizer reports
 test       libcmocka-dev      unit tests
+test       libwslay-dev       WebSocket frames as another implementation sees them
 demo       openssl            makes certificates
 demo       baresip-core       phones of demo and tests
 demo       chromium           the browser of a browser phone
