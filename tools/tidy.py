@@ -30,7 +30,9 @@ PURE_SYMBOLS = {"memcpy", "memmove", "memset", "memcmp", "bcmp", "memchr", "strl
 # WebSocket's opening handshake: its low-level SHA-1 likewise.
 ROOM_SYMBOLS = {"flow": re.compile(r"SHA256(_\w+)?|CRYPTO_memcmp|OPENSSL_cleanse"),
                 "wire": re.compile(r"SHA1_\w+|SHA(256|384)_\w+|CRYPTO_memcmp|OPENSSL_cleanse|"
-                                   r"EVP_(Cipher|Encrypt|Decrypt)\w+|EVP_CIPHER_CTX_ctrl")}
+                                   r"EVP_(Cipher|Encrypt|Decrypt)\w+|EVP_CIPHER_CTX_ctrl"),
+                # Digest authentication (RFC 7616), and the keys of long contacts.
+                "registrar": re.compile(r"(SHA256|MD5)_\w+")}
 # A process that is about to abort says why.
 FILE_SYMBOLS = {"src/base/check.c": {"write", "abort"}}
 # Sections that an object of a pure room may have data in: constants only.
