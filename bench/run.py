@@ -8,7 +8,8 @@ One call is INVITE/100/180/200/ACK/BYE/200 with Record-Route, SIPp on both sides
 stateful, event log on. CPU time is read from the schedstat of all threads and divided by calls. The
 bare relay carries the same calls, before Weir in the chain, in the same run. All on loopback.
 
-Parts: cpu (also memory, losses), alone, delay, kill, loop, malloc, parse, kamailio.
+Parts: cpu (also memory, losses), alone, delay, kill, loop, malloc, parse, kamailio; of phones
+(flows.py): idle, flows, pings.
 """
 import argparse
 import json
@@ -23,50 +24,14 @@ import sys
 import tempfile
 import time
 
-ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
-sys.path.insert(0, os.path.join(ROOT, "test/scenario"))
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from measure import MIB, ROOT, TOOLS, family, pss_bytes, threads_ns  # noqa: E402
 
+sys.path.insert(0, os.path.join(ROOT, "test/scenario"))
+import flows  # noqa: E402
 from kit import case, ends, procs  # noqa: E402
 
-TOOLS = os.path.join(ROOT, "build/release/bench")
 MEMORY_CALLS = 24000
-MIB = 1 << 20
-
-
-def threads_ns(pids):
-    """CPU time of all threads of these processes, by the scheduler's own books."""
-    total = 0
-    for pid in pids:
-        for tid in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{tid}/schedstat", encoding="ascii") as f:
-                total += int(f.read().split()[0])
-    return total
-
-
-def family(pid):
-    """A process and all that descend from it."""
-    parents = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat", encoding="ascii", errors="replace") as f:
-                    parents[int(name)] = int(f.read().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-    out = {pid}
-    while True:
-        more = {p for p, parent in parents.items() if parent in out} - out
-        if not more:
-            return sorted(out)
-        out |= more
-
-
-def pss_bytes(pids):
-    total = 0
-    for pid in pids:
-        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as f:
-            total += int(re.search(r"^Pss:\s+(\d+) kB", f.read(), re.M).group(1)) * 1024
-    return total
 
 
 class World(case.Context):
@@ -328,7 +293,8 @@ def part_kamailio(t, args, out):
                 kamailio_factor=factor)
 
 
-PARTS = {name[5:]: fn for name, fn in list(globals().items()) if name.startswith("part_")}
+PARTS = {name[5:]: fn for name, fn in [*globals().items(), *vars(flows).items()]
+         if name.startswith("part_")}
 
 
 class Table:
