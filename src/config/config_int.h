@@ -17,7 +17,8 @@ enum {
     FILE_BYTES_MAX = 1 << 20,
     MEMORY_BYTES_MAX = 64 << 20, /* of one snapshot and its reading */
     SECRETS_BYTES_MAX = 1 << 16,
-    DEPTH_MAX = 16, /* nested lists and mappings; the schema needs six */
+    PEM_BYTES_MAX = 4 << 20, /* a bundle of all authorities has a quarter of a MiB */
+    DEPTH_MAX = 16,          /* nested lists and mappings; the schema needs six */
     NODES_MAX = 1 << 16,
     MAP_KEYS_MAX = 1024, /* keeps the search for duplicate keys cheap */
     ENV_NAME_BYTES_MAX = 255,
@@ -318,9 +319,12 @@ void secret_for_tickets(struct slice secret, uint8_t ret[TICKET_SECRET_BYTES]);
 /* Reads the file of credentials into `o`: those of its realm, by name. */
 void users_read(struct report *r, struct slice path, struct place at, struct registrar_opts *o);
 
-/* Can the file be read? Reports when not; `secret`: as well when others can. */
-bool file_check(struct report *r, struct slice path, struct place at, const char *what,
-                bool secret);
+/* Certificates and keys: can they be read, are they what they are meant to be, and does the key
+ * belong to the certificate? Reports what is not so. `key_at` and `key` may be those of no file:
+ * then only certificates are looked at. */
+void pem_check(struct report *r, struct slice cert, struct place cert_at, struct slice key,
+               struct place key_at);
+
 /* Why file_read() failed; `error` is what it returned, errno still what it left. */
 const char *file_trouble(int error);
 

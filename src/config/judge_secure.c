@@ -35,14 +35,8 @@ static void require(struct judgement *j, const struct draft_listener *l, const c
 static void check_pair(struct judgement *j, const struct node *record, struct slice cert,
                        struct slice key)
 {
-    if (j->world->closed)
-        return;
-    if (cert.p != NULL)
-        (void)file_check(j->report, cert, node_place(record, "cert"), "a PEM file of certificates",
-                         false);
-    if (key.p != NULL)
-        (void)file_check(j->report, key, node_place(record, "key"), "a PEM file of a private key",
-                         true);
+    if (!j->world->closed)
+        pem_check(j->report, cert, node_place(record, "cert"), key, node_place(record, "key"));
 }
 
 static void judge_certs(struct judgement *j, const struct draft_listener *l,
@@ -76,8 +70,8 @@ static void judge_clients(struct judgement *j, const struct draft_listener *l,
         return;
     }
     if (!j->world->closed)
-        (void)file_check(j->report, l->client_ca, node_place(l->head.node, "client_ca"),
-                         "a PEM file of certificates", false);
+        pem_check(j->report, l->client_ca, node_place(l->head.node, "client_ca"), SLICE_NONE,
+                  (struct place){0});
     if (asked != NULL && l->client_cert == CLIENT_CERT_NONE)
         return;
     ret->client_ca = l->client_ca;

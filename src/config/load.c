@@ -60,30 +60,6 @@ const char *file_trouble(int error)
     return error == -1 ? strerror(errno) : error == -2 ? "not a regular file" : "too large";
 }
 
-bool file_check(struct report *r, struct slice path, struct place at, const char *what, bool secret)
-{
-    int fd = open(path.p, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    struct stat st = {0};
-    const char *why = NULL;
-    if (fd < 0 || fstat(fd, &st) != 0)
-        why = strerror(errno);
-    else if (!S_ISREG(st.st_mode))
-        why = "not a regular file";
-    if (fd >= 0)
-        close(fd);
-    if (why != NULL)
-        report_at(r, at, "`%s` cannot be read: %s; write the path of %s", report_show(r, path), why,
-                  what);
-    else if (secret && (st.st_mode & S_IRWXO) != 0)
-        report_at(r, at,
-                  "`%s` is open to every user of this machine (mode %03o); chmod o= it, and "
-                  "change it for a new one",
-                  report_show(r, path), (unsigned)st.st_mode & 0777);
-    else
-        return true;
-    return false;
-}
-
 /* ---- secrets --------------------------------------------------------------------------------- */
 
 /* Never the secret itself: what is found out about tickets must not tell anything about tokens. */

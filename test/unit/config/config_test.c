@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * covers: load.c, tree.c, value.c, schema.c, read.c, judge.c, judge_secure.c, judge_roles.c, users.c,
- * report.c, reference.c */
+ * covers: load.c, tree.c, value.c, schema.c, read.c, judge.c, report.c, reference.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
