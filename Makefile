@@ -176,7 +176,7 @@ fuzz:
 		corpus/$(T) ../../fuzz/corpus/$(T)
 
 SIM_ARGS = $(if $(SEEDS),--first $(or $(SEED),1) --seeds $(SEEDS),--seed $(or $(SEED),1)) \
-	$(if $(TRACE),--trace)
+	$(if $(TRACE),--trace) $(if $(FLOWS),--flows)
 sim:
 	@$(MAKE) --no-print-directory sim-build
 	@$O/sim $(SIM_ARGS)
@@ -203,7 +203,7 @@ help:
 	@echo 'make demo                   two edges, three servers, a few hundred calls, a killed server'
 	@echo 'make bench                  what a call costs, beside a bare relay [BENCH="--quick"]'
 	@echo 'make fuzz T=token TIME=60   libFuzzer on one target; without T: which there are'
-	@echo 'make sim SEED=7 [TRACE=1]   one run of the simulated network; SEEDS=10000: many'
+	@echo 'make sim SEED=7 [TRACE=1]   one run of the simulated network; SEEDS=10000: many; FLOWS=1: of phones'
 	@echo 'make tidy                   the rules of docs/CODING.md that a program can check'
 	@echo 'make cov                    line coverage of unit tests and corpora, by room'
 	@echo 'make deps                   install what is needed (Debian 12, as root)'
