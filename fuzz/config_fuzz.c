@@ -41,6 +41,44 @@ static void check_pool(const struct pool_opts *p)
     }
 }
 
+static void check_listener(const struct edge_listener *l, const struct config_listener *more)
+{
+    bool tls = l->transport == TP_TLS || l->transport == TP_WSS;
+    MUST(l->name.n > 0 && l->host.n > 0 && l->port > 0 && l->bind.port > 0);
+    MUST(l->side == SIDE_OUTSIDE || l->side == SIDE_INSIDE);
+    MUST(l->transport < TP__COUNT);
+    MUST(tls ? more->cert_count > 0 && more->cert_count <= CONFIG_CERTS_MAX
+             : more->cert_count == 0 && more->client_ca.n == 0);
+    for (unsigned i = 0; i < more->cert_count; i++)
+        MUST(more->certs[i].cert.n > 0 && more->certs[i].key.n > 0);
+    MUST(!more->client_required || more->client_ca.n > 0);
+    MUST(more->origin_count <= CONFIG_ORIGINS_MAX);
+    MUST(more->origin_count == 0 || l->transport == TP_WS || l->transport == TP_WSS);
+    for (unsigned i = 0; i < more->origin_count; i++)
+        for (size_t k = 0; k < more->origins[i].n; k++)
+            MUST(more->origins[i].p[k] < 'A' || more->origins[i].p[k] > 'Z');
+}
+
+static void check_registrar(const struct config *c)
+{
+    const struct registrar_opts *o = &c->engine.edge.registrar;
+    if (!o->on) {
+        MUST(c->engine.limits.bindings == 0 && c->state.n == 0 && o->domain_count == 0);
+        return;
+    }
+    MUST(c->engine.limits.bindings > 0 && c->state.n > 0 && c->state_bytes_max > 0);
+    MUST(o->domain_count > 0 && o->domain_count <= REGISTRAR_DOMAINS_MAX);
+    for (unsigned i = 0; i < o->domain_count; i++)
+        MUST(o->domains[i].n > 0);
+    MUST(o->expires_min_s > 0 && o->expires_min_s <= o->expires_default_s);
+    MUST(o->expires_default_s <= o->expires_max_s && o->expires_jitter_percent <= 50);
+    MUST(o->contacts_max > 0 && o->contacts_max <= REGISTRAR_TARGETS_MAX);
+    MUST(o->keys == &c->engine.edge.keys);
+    MUST(!o->digest || (o->realm.n > 0 && o->nonce_life_s > 0));
+    for (size_t i = 0; i < o->service_route.n; i++)
+        MUST(o->service_route.p[i] >= 0x20 && o->service_route.p[i] < 0x7f);
+}
+
 static void check_config(const struct config *c)
 {
     const struct edge_opts *o = &c->engine.edge;
@@ -50,13 +88,16 @@ static void check_config(const struct config *c)
         if (!l->used)
             continue;
         listeners++;
-        MUST(l->name.n > 0 && l->host.n > 0 && l->port > 0 && l->bind.port > 0);
-        MUST(l->side == SIDE_OUTSIDE || l->side == SIDE_INSIDE);
+        check_listener(l, &c->listener[i]);
     }
     MUST(listeners > 0 && o->node_name.n > 0);
     MUST(o->keys.count == 1 && c->tokens_are_random);
-    MUST(o->pool_count > 0 && o->pool_count <= c->engine.limits.pools);
-    MUST(o->rule_count > 0);
+    MUST(c->ticket_secret.n == TICKET_SECRET_BYTES);
+    MUST(o->pool_count <= c->engine.limits.pools && o->rule_count > 0);
+    MUST(o->keepalive.every <= o->keepalive.max && o->path <= PATH_OFF);
+    MUST(o->fleet_count == 0); /* which needs a file of secrets */
+    MUST(c->handshakes_max > 0 && c->handshake_within > 0);
+    check_registrar(c);
     MUST(o->timer_c > 180 * NS_S && o->timers.t1 > 0 && o->timers.t1 <= o->timers.t2);
     MUST(o->hops_max >= 1 && o->hops_max <= SIP_HOPS_MAX);
     MUST(c->workers >= 1 && c->workers <= WORKERS_MAX);
@@ -64,7 +105,8 @@ static void check_config(const struct config *c)
     for (unsigned i = 0; i < o->pool_count; i++)
         check_pool(&o->pools[i]);
     for (unsigned i = 0; i < o->rule_count; i++)
-        MUST(o->rules[i].pool < o->pool_count);
+        MUST(o->rules[i].role == ROLE_REGISTRAR ? o->registrar.on
+                                                : o->rules[i].pool < o->pool_count);
     for (unsigned i = 0; i < BLOCK_CLASSES; i++)
         MUST(c->engine.limits.blocks[i] > 0);
 }
