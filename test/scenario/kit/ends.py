@@ -40,6 +40,7 @@ def family(ip):
 
 class Conn:
     """One TCP connection: frames what it reads, and remembers how it ended."""
+    transport = "tcp"
 
     def __init__(self, end, sock):
         self.end, self.sock = end, sock
@@ -126,7 +127,8 @@ class End:
 
     def uri(self, user="ua", transport=None):
         transport = transport or self.transport
-        tail = "" if transport == "udp" else f";transport={transport}"
+        word = "ws" if transport == "wss" else transport  # RFC 7118 5.2 has one for both
+        tail = "" if transport == "udp" else f";transport={word}"
         return f"sip:{user}@{self.hostport}{tail}"
 
     def target(self, transport=None):
@@ -285,7 +287,7 @@ class Server(End):
     def say(self, msg, status, extra=()):
         if not status:
             return
-        transport = "tcp" if msg.conn else "udp"
+        transport = msg.conn.transport if msg.conn else "udp"
         contact = None
         if msg.method == "INVITE" and 100 < status < 300:
             contact = self.uri("srv", transport)
@@ -325,9 +327,10 @@ class Call:
             self.cseq += 1
             cseq = self.cseq
         branch = branch or sip.fresh("z9hG4bK")
-        tcp = isinstance(self.to, Conn)
-        local = f"{sip.uri_host(self.to.local[0])}:{self.to.local[1]}" if tcp else self.end.hostport
-        headers = [("Via", f"SIP/2.0/{'TCP' if tcp else 'UDP'} {local};rport;branch={branch}"),
+        conn = self.to if isinstance(self.to, Conn) else None
+        transport = conn.transport if conn else "udp"
+        local = f"{sip.uri_host(conn.local[0])}:{conn.local[1]}" if conn else self.end.hostport
+        headers = [("Via", f"SIP/2.0/{transport.upper()} {local};rport;branch={branch}"),
                    ("Max-Forwards", str(self.max_forwards)),
                    ("From", f"<sip:alice@example.com>;tag={self.from_tag}"),
                    ("To", "<sip:bob@example.com>" + (f";tag={self.to_tag}" if self.to_tag else "")),
@@ -335,7 +338,7 @@ class Call:
         if self.max_forwards is None:
             del headers[1]
         if method in ("INVITE", "UPDATE", "SUBSCRIBE"):
-            headers.append(("Contact", f"<{self.end.uri('alice', 'tcp' if tcp else 'udp')}>"))
+            headers.append(("Contact", f"<{self.end.uri('alice', transport)}>"))
         headers += [("Route", r) for r in (self.routes if routes is None else routes)]
         headers += list(extra)
         if body:
