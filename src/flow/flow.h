@@ -36,6 +36,11 @@ struct token_keys {
  * Returns 0, or -1 on another length. */
 MUST_USE int token_key_init(struct token_key *k, struct slice secret);
 
+/* HMAC-SHA-256 over `count` parts one behind the other, for others who sign with a key of the
+ * fleet. What they sign begins with a label of theirs in letters: no token does. */
+void flow_mac(const struct token_key *k, const struct slice *parts, unsigned count,
+              uint8_t ret_mac[32]);
+
 enum token_kind { TOKEN_ROUTE = 1 };
 
 struct token {

@@ -61,17 +61,23 @@ static void resume(SHA256_CTX *c, const uint32_t state[8])
     c->Nl = SHA_BLOCK * 8;
 }
 
-static void token_mac(const struct token_key *k, const uint8_t *body, size_t n,
-                      struct slice call_id, uint8_t mac[SHA256_DIGEST_LENGTH])
+void flow_mac(const struct token_key *k, const struct slice *parts, unsigned count,
+              uint8_t ret_mac[32])
 {
     SHA256_CTX c;
     resume(&c, k->inner);
-    SHA256_Update(&c, body, n);
-    SHA256_Update(&c, call_id.p, call_id.n);
-    SHA256_Final(mac, &c);
+    for (unsigned i = 0; i < count; i++)
+        SHA256_Update(&c, parts[i].p, parts[i].n);
+    SHA256_Final(ret_mac, &c);
     resume(&c, k->outer);
-    SHA256_Update(&c, mac, SHA256_DIGEST_LENGTH);
-    SHA256_Final(mac, &c);
+    SHA256_Update(&c, ret_mac, SHA256_DIGEST_LENGTH);
+    SHA256_Final(ret_mac, &c);
+}
+
+static void token_mac(const struct token_key *k, const uint8_t *body, size_t n,
+                      struct slice call_id, uint8_t mac[SHA256_DIGEST_LENGTH])
+{
+    flow_mac(k, (struct slice[]){slice_of(body, n), call_id}, 2, mac);
 }
 
 static size_t token_pack(uint8_t *body, const struct token_key *k, const struct token *t)

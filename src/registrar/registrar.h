@@ -54,7 +54,13 @@ struct registrar_opts {
     const struct token_keys *keys; /* sign nonces: the fleet's, so every registrar verifies them */
 };
 
-enum { REGISTRAR_DOMAINS_MAX = 256, REGISTRAR_AOR_BYTES_MAX = 255, REGISTRAR_TARGETS_MAX = 32 };
+enum {
+    REGISTRAR_DOMAINS_MAX = 256,
+    REGISTRAR_AOR_BYTES_MAX = 255,
+    REGISTRAR_TARGETS_MAX = 32,
+    REGISTRAR_CONTACTS_MAX = 64, /* contacts_max has no effect above it */
+    REGISTRAR_BINDINGS_MAX = 1 << 23,
+};
 
 /* ---- one worker's registrar ------------------------------------------------------------------ */
 
@@ -63,8 +69,15 @@ struct registrar;
 /* Boot memory, in bytes, for `bindings_max` bindings (0: no registrar; registrar_new is then not
  * called). */
 size_t registrar_memory(uint32_t bindings_max);
+/* `seed` is the one that all workers of this process share: it also tells bindings of this process
+ * from those that an earlier one stored, whose flows are gone. NULL when `mem` is too small, or
+ * `bindings_max` is 0 or above REGISTRAR_BINDINGS_MAX. */
 struct registrar *registrar_new(struct arena *mem, uint32_t bindings_max, struct hash_seed seed,
                                 uint64_t prng_seed);
+/* Takes fail as `f` says; NULL in life. */
+void registrar_fault(struct registrar *r, struct fault *f);
+/* Before the memory is used for something else; see slab_done(). */
+void registrar_done(struct registrar *r);
 /* Between events; `opts` lives until the next adopt. */
 void registrar_adopt(struct registrar *r, const struct registrar_opts *opts);
 
@@ -78,7 +91,8 @@ uint32_t registrar_owner(const struct hash_seed *shared, struct slice aor, uint3
 
 /* Where a REGISTER came from, beside what it says. */
 struct reg_origin {
-    struct flow_id flow; /* gen 0: a datagram, or not straight from a client */
+    struct flow_id flow; /* gen 0: a datagram (`slot` and `worker` are kept as they are), or not
+                            straight from a client */
     struct addr source;
     uint8_t transport;
     uint8_t listener;
@@ -100,7 +114,9 @@ void registrar_register(struct registrar *r, const struct sip_msg *m, const stru
                         struct arena *scratch, struct reg_answer *ret);
 
 /* The records are durable: they count from now on. Also loads a record at start. Anything that is
- * not a whole record of a version we know is counted and skipped. Returns how many were taken. */
+ * not a whole record of a version we know is counted and skipped. Returns how many were taken: one
+ * of a binding that has expired meanwhile counts; one less than there are means that the table ran
+ * full after registrar_register() had looked (answer 503 then). */
 unsigned registrar_commit(struct registrar *r, struct slice records, mono_ns now, uint64_t wall_ns);
 
 /* The header lines of the 200 to a REGISTER: Contact with what is left of each binding's time,
@@ -110,9 +126,11 @@ struct slice registrar_answer_lines(struct registrar *r, const struct sip_msg *m
                                     const struct sip_facts *f, const struct reg_origin *from,
                                     mono_ns now, uint64_t wall_ns, struct arena *scratch);
 
-/* One way to reach one phone. Slices are the registrar's: valid until the step ends. */
+/* One way to reach one phone. Slices are the registrar's: valid until that binding ends, or
+ * anything is committed. */
 struct reg_target {
-    uint64_t binding; /* id, never used twice in a process */
+    uint64_t binding; /* id, never used twice by its registrar; a refresh over the same way keeps
+                         it, another way is a new one */
     uint32_t phone;   /* same number: alternatives, only one of them may ring */
     uint16_t q;       /* thousandths */
     bool direct;      /* `flow` (or, gen 0, datagrams from `listener` to `source`) leads there */
@@ -130,9 +148,11 @@ struct reg_target {
 unsigned registrar_lookup(struct registrar *r, struct slice aor, const struct sip_uri *uri,
                           mono_ns now, struct reg_target *ret, unsigned max, bool *ret_known);
 
-/* Bindings that end by themselves. Each appends delete records to `records` (cut at its capacity,
- * then the rest follows at the next call) and takes effect at once: a lost delete is only a
- * binding that comes back at a restart and fails with 430. */
+/* Bindings that end by themselves. Each appends delete records to `records`, and takes effect at
+ * once; what does not fit follows with the next registrar_expire(), for which there is a deadline
+ * then. With less room than REGISTRAR_END_BYTES none fits. A lost delete is only a binding that
+ * comes back at a restart and fails with 430. */
+enum { REGISTRAR_END_BYTES = 8 + 480 };
 void registrar_flow_gone(struct registrar *r, struct flow_id flow, struct text *records);
 void registrar_binding_gone(struct registrar *r, uint64_t binding, struct text *records);
 void registrar_expire(struct registrar *r, mono_ns now, struct text *records);
