@@ -493,7 +493,7 @@ static const struct field keepalive_fields[] = {
      .type = V_DURATION,
      PUT(struct draft, c.engine.edge.keepalive.max),
      .min = 1 * NS_S,
-     .max = 24 * 3600 * NS_S,
+     .max = 12 * 3600 * NS_S,
      .standard = "2m",
      .help = "The pause grows by half each time while the connection lives, up to this."},
     {.key = "jitter",
@@ -625,7 +625,8 @@ static const struct field registrar_fields[] = {
      .example = "/var/lib/weir",
      PUT(struct draft, c.state),
      .max = PATH_BYTES_MAX,
-     .help = "Folder in which bindings are kept. A change needs a restart."},
+     .help = "Folder in which bindings are kept; made when it is missing. One process has it at a "
+             "time. A change needs a restart."},
     {.key = "state_size",
      .type = V_SIZE,
      PUT(struct draft, c.state_bytes_max),
@@ -784,7 +785,7 @@ static const struct field limits_fields[] = {
      .type = V_INT,
      PUT(struct draft, c.engine.limits.bindings),
      .min = 16,
-     .max = 1 << 24,
+     .max = REGISTRAR_BINDINGS_MAX,
      .standard = "100000",
      .help = "Bindings of `roles.registrar`. Addresses are spread over the workers by a hash: with "
              "several, leave some room."},

@@ -437,7 +437,7 @@ struct node *tree_read(struct report *r, struct slice text)
         return NULL;
     if (b.root == NULL || node_is_null(b.root)) {
         report_at(r, (struct place){1, 1},
-                  "nothing is in it; it needs at least node, listeners, pools and routes");
+                  "nothing is in it; it needs at least node, listeners and routes");
         return NULL;
     }
     return b.root;

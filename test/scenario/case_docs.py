@@ -9,6 +9,7 @@ Blocks are told apart by the first line of their fence:
     ```yaml part             some sections, for the smallest file of the README
     ```console               commands (`$ weir …`) with what they say; all end with status 0
     ```console fails         all end with another status
+    ```text file=NAME        a file that configurations of its document name
 
 In what is said, numbers may differ, "…" stands for anything in a line, and a line of only "…" for
 any lines. Addresses of a document become those of its case; its targets are there, and its
@@ -20,12 +21,12 @@ import re
 import shlex
 import subprocess
 
-from kit import procs
+from kit import procs, tls
 from kit.case import case
 from kit.ends import check, equal
 
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.S | re.M)
-ASKS = re.compile(r"\bweir (show|reload|drain|target)\b")
+ASKS = re.compile(r"\bweir (show|reload|drain|target|unbind)\b")
 SMALLEST = "README.md"
 
 
@@ -65,6 +66,22 @@ def first_cells(text):
     return [word for cell in cells for word in re.findall(r"`([^`]+)`", cell)]
 
 
+def lay_out(folder, name):
+    """The files that the configurations of a document name: its blocks of text, certificates for
+    each pair in the folder itself, secrets."""
+    files = {file_name(words): text for _, words, text in blocks(name, "text") if file_name(words)}
+    for _, _, text in blocks(name, "yaml"):
+        for cert in re.findall(r"\bcert: ([\w.-]+), key: [\w.-]+", text):
+            authority = tls.Authority(folder, f"ca-{cert}")
+            authority.sign(os.path.splitext(cert)[0])
+        for tokens in re.findall(r"\btokens: ([\w.-]+)", text):
+            files[tokens] = "a secret of the documents\n"
+    for file, text in files.items():
+        with open(os.path.join(folder, file), "w", encoding="utf-8") as f:
+            f.write(text)
+        os.chmod(f.name, 0o600)
+
+
 def weir(t, *words, folder=None):
     return subprocess.run([procs.binary(t.build), *words], cwd=folder or t.folder, text=True,
                           capture_output=True, timeout=20, check=False)
@@ -88,6 +105,7 @@ def completed(part):
 def _(t):
     count = 0
     for name in documents():
+        lay_out(t.folder, name)
         for place, words, text in blocks(name, "yaml"):
             with open(os.path.join(t.folder, "shown.yaml"), "w", encoding="utf-8") as f:
                 f.write(completed(text) if "part" in words else text)
@@ -114,6 +132,7 @@ class Session:
         self.t, self.name = t, name
         self.places, self.weir = {}, None
         self.socket = os.path.join(t.folder, "weir.sock")
+        lay_out(t.folder, name)
         os.mkdir(os.path.join(t.folder, "bin"))
         os.symlink(procs.binary(t.build), os.path.join(t.folder, "bin/weir"))
         for _, words, text in blocks(name, "yaml"):
@@ -219,7 +238,7 @@ def run_document(t, name):
 
 
 for document, least in (("README.md", 3), ("docs/manual/weir.1.md", 12),
-                        ("docs/manual/operating.md", 7)):
+                        ("docs/manual/operating.md", 7), ("docs/manual/registrar.md", 2)):
     @case(f"docs: the commands of {document} do what is shown", timeout=60)
     def _(t, document=document, least=least):
         count = run_document(t, document)
@@ -228,10 +247,23 @@ for document, least in (("README.md", 3), ("docs/manual/weir.1.md", 12),
 
 @case("docs: commands stand in documents that are run")
 def _(t):
-    ran = {"README.md", "docs/manual/weir.1.md", "docs/manual/operating.md"}
+    ran = {"README.md", "docs/manual/weir.1.md", "docs/manual/operating.md",
+           "docs/manual/registrar.md"}
     for name in documents():
         if name not in ran:
             equal([place for place, _, _ in blocks(name, "console")], [], "blocks of commands")
+
+
+@case("docs: registrar.md makes hashes as it shows them")
+def _(t):
+    text = read("docs/manual/registrar.md")
+    users = next(x for _, words, x in blocks("docs/manual/registrar.md", "text") if words)
+    lines = re.findall(r"^printf .*$", text, re.M)
+    for line in lines:
+        said = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True).stdout
+        user, realm, _ = re.search(r"'(\w+):([\w.]+):([^']+)'", line).groups()
+        check(re.search(rf"^{user}:{realm}:.*{said.split()[0]}", users, re.M), f"{line}: {said}")
+    check(len(lines) >= 3, f"{len(lines)} commands")
 
 
 # ---- options ---------------------------------------------------------------------------------

@@ -551,7 +551,7 @@ static const struct bad bad_roles[] = {
      "4:83: `<sip:a.example;lr>\\x0d\\x0aX: y` holds more than ASCII"},
     {"a key of the registrar", REG("domain: x"),
      "4:68: `domain` is not a key of roles.registrar; did you mean `domains`?\n"},
-    {"bindings", SMALL "limits: {bindings: 1}\n", "5:20: 1 is out of range; write 16 to 16777216"},
+    {"bindings", SMALL "limits: {bindings: 1}\n", "5:20: 1 is out of range; write 16 to 8388608"},
 
     {"keepalive", SMALL "keepalive: {every: 3m}\n",
      "5:20: `every` is longer than `max`; write at most 2m, or a longer `max`\n"},
