@@ -137,6 +137,11 @@ int cli_ask_options(struct cli_ask *a, int argc, char **argv)
     return -1;
 }
 
+bool cli_is_word(const char *s)
+{
+    return s[0] != '\0' && strpbrk(s, " \t\r\n") == NULL;
+}
+
 const char *cli_nearest(const char *word, const char *const *words, size_t count)
 {
     const char *best = NULL;

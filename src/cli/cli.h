@@ -19,10 +19,11 @@ enum cli_exit {
  * answers --help on stdout with at least one example. */
 int cli_run(int argc, char **argv);    /* run -c FILE */
 int cli_check(int argc, char **argv);  /* check -c FILE | --reference | --json-schema */
-int cli_show(int argc, char **argv);   /* show pools|transactions|flows|counters */
+int cli_show(int argc, char **argv);   /* show pools|bindings|store|… */
 int cli_reload(int argc, char **argv); /* reload */
 int cli_drain(int argc, char **argv);  /* drain */
 int cli_target(int argc, char **argv); /* target POOL URI ready|drain|maint */
+int cli_unbind(int argc, char **argv); /* unbind AOR */
 
 /* Says on stderr "weir COMMAND: WHAT" (printf-like) and "try: weir COMMAND --help".
  * Returns CLI_USAGE. Defined beside main(). */

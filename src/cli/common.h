@@ -35,6 +35,10 @@ struct cli_ask {
 /* Reads the options. Returns -1 to go on, else an exit status (help, wrong usage). */
 int cli_ask_options(struct cli_ask *a, int argc, char **argv);
 
+/* Whether it can be sent as one word of a request. */
+bool cli_is_word(const char *s);
+enum { CLI_AOR_MAX = 255 };
+
 /* The word of `words` (`count` of them) nearest to `word` when it is near enough to be meant, or
  * NULL. */
 const char *cli_nearest(const char *word, const char *const *words, size_t count);

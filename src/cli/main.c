@@ -16,11 +16,11 @@ static const struct {
 } commands[] = {
     {"run", cli_run, "run -c FILE", "carry calls, until TERM"},
     {"check", cli_check, "check -c FILE", "say what is wrong with a configuration"},
-    {"show", cli_show, "show pools|transactions|flows|counters|workers",
-     "look into a running weir"},
+    {"show", cli_show, "show pools|flows|bindings|counters|…", "look into a running weir"},
     {"reload", cli_reload, "reload", "read the configuration again, without losing a call"},
     {"drain", cli_drain, "drain [--wait]", "refuse new dialogs, let open ones end"},
     {"target", cli_target, "target POOL URI ready|drain|maint", "take a target out, put it back"},
+    {"unbind", cli_unbind, "unbind AOR", "end the bindings of an address-of-record"},
     {"version", cli_version, "version", "print the version"},
     {"help", cli_help, "help [COMMAND]", "print this, or a command's help"},
 };

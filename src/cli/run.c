@@ -73,5 +73,5 @@ int cli_run(int argc, char **argv)
     if (c == NULL)
         return CLI_CONFIG;
     const struct net_run run = {.config = c, .load = load, .ctx = &source};
-    return net_run(&run) == 0 ? CLI_OK : CLI_FAILED;
+    return net_run(&run);
 }

@@ -9,16 +9,18 @@
 #include "observe/observe.h"
 
 static const char help[] =
-    "usage: weir show pools|transactions|flows|counters|workers [-o table|json]\n"
-    "                 [-s SOCKET | -c FILE]\n"
+    "usage: weir show pools|transactions|flows|bindings [AOR]|counters|workers|store\n"
+    "                 [-o table|json] [-s SOCKET | -c FILE]\n"
     "\n"
     "Looks into a running weir.\n"
     "\n"
     "  pools          every target, whether it takes calls, and why\n"
     "  transactions   requests that are open or linger\n"
     "  flows          stream connections\n"
+    "  bindings       who is registered where; of one address-of-record, or all\n"
     "  counters       what was counted since the start, and what it means\n"
     "  workers        the load of each worker thread\n"
+    "  store          what was written to the file of bindings\n"
     "\n"
     "  -o, --output FORMAT   table, or json: one object per line, one per worker where workers\n"
     "                        count apart\n"
@@ -30,6 +32,7 @@ static const char help[] =
     "\n"
     "Example:\n"
     "  weir show pools\n"
+    "  weir show bindings alice@example.com\n"
     "  weir show transactions -o json | jq 'select(.age_ms > 10000)'\n";
 
 /* All rows of an answer. */
@@ -249,6 +252,41 @@ static void print_workers(const struct answer_rows *a)
     table_print(t, stdout, "no workers");
 }
 
+/* ---- bindings, store ------------------------------------------------------------------------- */
+
+/* "59 min": how long it lasts yet. */
+static void print_bindings(const struct answer_rows *a)
+{
+    static const char *const heads[] = {"AOR", "CONTACT",    "TRANSPORT", "SOURCE", "FLOW",
+                                        "Q",   "EXPIRES IN", "INSTANCE",  "REG-ID"};
+    struct table *t = table_new(heads, 9);
+    for (size_t i = 0; i < a->count; i++) {
+        const struct row *r = &a->row[i];
+        table_add(t, row_get(r, "aor"));
+        table_add(t, row_get(r, "contact"));
+        add_or_dash(t, row_get(r, "transport"));
+        add_or_dash(t, row_get(r, "source"));
+        add_or_dash(t, row_get(r, "flow"));
+        add_or_dash(t, row_get(r, "q"));
+        add_age(t, row_number(r, "expires_s") * 1000);
+        add_or_dash(t, row_get(r, "instance"));
+        add_or_dash(t, row_get(r, "reg_id"));
+    }
+    table_print(t, stdout, "no bindings");
+}
+
+static void print_store(const struct answer_rows *a)
+{
+    static const char *const heads[] = {"COUNTER", "VALUE", "MEANING"};
+    struct table *t = table_new(heads, 3);
+    for (size_t i = 0; i < a->count; i++) {
+        table_add(t, row_get(&a->row[i], "counter"));
+        table_add(t, row_get(&a->row[i], "value"));
+        table_add(t, row_get(&a->row[i], "meaning"));
+    }
+    table_print(t, stdout, "no store: this weir keeps no bindings");
+}
+
 /* ---- counters -------------------------------------------------------------------------------- */
 
 static const struct {
@@ -295,7 +333,8 @@ static const struct {
     void (*print)(const struct answer_rows *a);
 } topics[] = {
     {"pools", print_pools},       {"transactions", print_transactions}, {"flows", print_flows},
-    {"counters", print_counters}, {"workers", print_workers},
+    {"bindings", print_bindings}, {"counters", print_counters},         {"workers", print_workers},
+    {"store", print_store},
 };
 enum { TOPICS = sizeof topics / sizeof topics[0] };
 
@@ -310,10 +349,10 @@ static int unknown_topic(const char *word)
     return cli_usage_error("show", "there is no '%s' to show", word);
 }
 
-static int show(const char *path, size_t topic, bool json)
+static int show(const char *path, size_t topic, const char *argument, bool json)
 {
-    char request[64];
-    snprintf(request, sizeof request, "show %s", topics[topic].name);
+    char request[512];
+    snprintf(request, sizeof request, "show %s %s", topics[topic].name, argument);
     if (json)
         return control_call(path, request, stdout, stderr);
     struct answer_rows a = {0};
@@ -332,14 +371,22 @@ int cli_show(int argc, char **argv)
     int status = cli_ask_options(&ask, argc, argv);
     if (status >= 0)
         return status;
-    if (argc - ask.first != 1)
-        return cli_usage_error("show", "one of pools, transactions, flows, counters, workers");
-    const char *word = argv[ask.first];
-    for (size_t i = 0; i < TOPICS; i++) {
-        if (strcmp(word, topics[i].name) != 0)
-            continue;
-        status = cli_socket(ask.socket, ask.file, path, sizeof path);
-        return status != CLI_OK ? status : show(path, i, ask.json);
-    }
-    return unknown_topic(word);
+    const char *word = ask.first < argc ? argv[ask.first] : "";
+    const char *argument = ask.first + 1 < argc ? argv[ask.first + 1] : "";
+    if (word[0] == '\0')
+        return cli_usage_error(
+            "show", "one of pools, transactions, flows, bindings, counters, workers, store");
+    size_t topic = 0;
+    while (topic < TOPICS && strcmp(word, topics[topic].name) != 0)
+        topic++;
+    if (topic == TOPICS)
+        return unknown_topic(word);
+    int most = topics[topic].print == print_bindings ? 2 : 1;
+    if (argc - ask.first > most)
+        return cli_usage_error("show", "unexpected: %s", argv[ask.first + most]);
+    if (argument[0] != '\0' && (!cli_is_word(argument) || strlen(argument) > CLI_AOR_MAX))
+        return cli_usage_error("show", "an address-of-record is one word of at most %d bytes",
+                               CLI_AOR_MAX);
+    status = cli_socket(ask.socket, ask.file, path, sizeof path);
+    return status != CLI_OK ? status : show(path, topic, argument, ask.json);
 }

@@ -24,11 +24,6 @@ static const char help[] =
     "Example:\n"
     "  weir target border udp://10.0.1.10:5060 drain\n";
 
-static bool is_word(const char *s)
-{
-    return s[0] != '\0' && strpbrk(s, " \t\r\n") == NULL;
-}
-
 enum { NAMES_MAX = 64 };
 
 /* Distinct values of `key` in the rows of `text`, of one pool or (NULL) of all: strings to free. */
@@ -118,7 +113,7 @@ int cli_target(int argc, char **argv)
                                near != NULL ? "'?" : ": ready, drain or maint");
     }
     int n = snprintf(request, sizeof request, "target %s %s %s", pool, uri, state);
-    if (!is_word(pool) || !is_word(uri) || n < 0 || (size_t)n >= sizeof request)
+    if (!cli_is_word(pool) || !cli_is_word(uri) || n < 0 || (size_t)n >= sizeof request)
         return cli_usage_error("target", "POOL and URI are words without blanks");
     status = cli_socket(ask.socket, ask.file, path, sizeof path);
     return status != CLI_OK ? status : set_target(path, request, pool, uri);

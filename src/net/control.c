@@ -118,6 +118,9 @@ static void tell_done(const struct client *c)
         fprintf(stderr, "weir: draining: new dialogs are refused\n");
     else if (c->command == CMD_TARGET)
         fprintf(stderr, "weir: by an operator: target %.*s\n", SLICE_ARG(text_slice(&t)));
+    else if (c->command == CMD_UNBIND)
+        fprintf(stderr, "weir: by an operator: bindings of %.*s removed\n",
+                SLICE_ARG(text_slice(&t)));
 }
 
 static void finish(struct client *c, struct slice error)
@@ -205,6 +208,15 @@ static void reload(struct control *ctl, struct client *c)
     free(text);
 }
 
+static void show_store(struct control *ctl, struct client *c)
+{
+    char bytes[4096];
+    struct text t = text_into(bytes, sizeof bytes);
+    keeping_show(ctl->net, &t);
+    put(c, text_slice(&t));
+    finish(c, SLICE_NONE);
+}
+
 static const struct {
     struct slice line; /* up to an argument */
     uint8_t order, command;
@@ -214,6 +226,8 @@ static const struct {
     {{"show flows", 10}, ORDER_COMMAND, CMD_SHOW_FLOWS},
     {{"show counters", 13}, ORDER_COMMAND, CMD_SHOW_COUNTERS},
     {{"show workers", 12}, ORDER_STATUS, 0},
+    {{"show bindings", 13}, ORDER_COMMAND, CMD_SHOW_BINDINGS},
+    {{"unbind", 6}, ORDER_COMMAND, CMD_UNBIND},
     {{"target", 6}, ORDER_COMMAND, CMD_TARGET},
     {{"drain", 5}, ORDER_COMMAND, CMD_DRAIN},
 };
@@ -223,6 +237,10 @@ static void begin(struct control *ctl, struct client *c, struct slice line)
     c->state = CLIENT_RUNNING;
     if (slice_equal(line, SLICE("reload"))) {
         reload(ctl, c);
+        return;
+    }
+    if (slice_equal(line, SLICE("show store"))) {
+        show_store(ctl, c);
         return;
     }
     for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++) {

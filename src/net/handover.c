@@ -139,7 +139,7 @@ static void put_number(struct text *t, struct slice name, uint64_t value)
 /* One row of what the driver and the engine of this worker are at. */
 static void answer_status(struct worker *w, uint64_t id)
 {
-    char bytes[2048];
+    char bytes[4096];
     struct text t = text_into(bytes, sizeof bytes);
     struct engine_load load = engine_load(w->engine);
     TEXT_LIT(&t, "{\"worker\":");
@@ -158,6 +158,9 @@ static void answer_status(struct worker *w, uint64_t id)
     text_put(&t, w->hot ? SLICE("true") : SLICE("false"));
     put_number(&t, SLICE("udp_lost"), udp_lost(w));
     put_number(&t, SLICE("log_lost"), atomic_load_explicit(&w->log->refused, memory_order_relaxed));
+    put_number(&t, SLICE("stored_p50_us"), histogram_quantile(&w->kept_us, 500));
+    put_number(&t, SLICE("stored_p99_us"), histogram_quantile(&w->kept_us, 990));
+    put_number(&t, SLICE("stored_max_us"), w->kept_us.max);
 #define X(name, help) put_number(&t, SLICE(#name), w->count.name);
     DRIVER_COUNTERS(X)
 #undef X
@@ -271,4 +274,6 @@ void worker_orders(struct worker *w)
         take_told(w, r);
         ring_pop(w->told);
     }
+    if ((from & INBOX_STORE) != 0)
+        keep_tell_stored(w);
 }

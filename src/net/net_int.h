@@ -5,9 +5,10 @@
  *            ┌──────── orders ───────▶┌──────────┐──── requests ──▶┌──────────┐
  *            │  main                  │ worker i │                 │ resolver │
  *            └◀─────── answers ───────└──────────┘◀─── answers ────└──────────┘
- *                                       ▲      │ log records
- *                     hands (each pair) │      ▼
- *                                     worker j  logger
+ *                                       ▲  │   │ ▲
+ *                     hands (each pair) │  │   │ └── answers ── store (its own rings)
+ *                                worker j  │   └─── records ───▶
+ *                                          └── log records ──▶ logger
  *
  * Every arrow is one `struct ring` (one producer, one consumer) and a bit in the consumer's
  * `struct inbox`. Nothing else is shared but configuration, which is never written. */
@@ -27,6 +28,7 @@
 #include "net/clock.h"
 #include "sip/sip.h"
 #include "step/step.h"
+#include "store/store.h"
 
 enum {
     HAND_RING_BYTES = 256 * 1024, /* holds two of the largest messages */
@@ -73,7 +75,7 @@ struct inbox {
     _Atomic uint32_t asleep; /* consumer waits for wake_fd */
     int wake_fd;             /* eventfd */
 };
-enum { INBOX_MAIN = 1, INBOX_RESOLVER = 2 };
+enum { INBOX_MAIN = 1, INBOX_RESOLVER = 2, INBOX_STORE = 4 };
 
 int inbox_init(struct inbox *b);
 void inbox_knock_worker(struct inbox *b, uint32_t worker);
@@ -249,7 +251,9 @@ struct udp {
     X(buffers_refused, "connections closed because no buffer was left")                            \
     X(streams_slow, "messages that did not come whole in time")                                    \
     X(hands_lost, "hand-overs lost because a ring was full")                                       \
-    X(asks_lost, "look-ups lost because the resolver's ring was full")
+    X(asks_lost, "look-ups lost because the resolver's ring was full")                             \
+    X(stores, "changes of bindings to be stored")                                                  \
+    X(stores_refused, "of these: refused at once, for want of room in the ring")
 
 struct driver_counters {
 #define X(name, help) uint64_t name;
@@ -258,6 +262,13 @@ struct driver_counters {
 };
 
 struct net;
+
+/* What the store did not take: the engine is told at the end of the turn. */
+struct unkept {
+    uint64_t id;
+    int error;
+};
+enum { UNKEPT_MAX = 4096 };
 
 struct worker {
     struct net *net;
@@ -292,6 +303,9 @@ struct worker {
     size_t hands_used;
     struct streams streams;
     struct udp udp;
+    struct histogram kept_us; /* from a change to its being stored */
+    uint32_t unkept_count;
+    struct unkept unkept[UNKEPT_MAX];
     struct actions out;
 };
 
@@ -307,7 +321,9 @@ static inline uint64_t ep_tag(unsigned kind, uint64_t gen, uint32_t slot)
 /* Makes a worker with everything but its sockets and engine. NULL with errno. */
 struct worker *worker_new(struct net *net, uint32_t index, const struct config *c,
                           uint32_t accepted_max);
-int worker_start(struct worker *w, const struct hash_seed *seed, uint32_t generation);
+/* Its engine is born; then its thread starts. 0 or an errno. */
+int worker_birth(struct worker *w, const struct hash_seed *seed, uint32_t generation);
+int worker_start(struct worker *w);
 void worker_free(struct worker *w);
 
 /* Gives one event to the engine, executing first when there is no room for its actions. */
@@ -438,6 +454,22 @@ void resolver_stop(struct resolver *r);
 struct inbox *resolver_inbox(struct resolver *r);
 void resolver_ask(struct worker *w, const struct action *a);
 
+/* ---- keeping.c --------------------------------------------------------------------------------
+ */
+
+/* Worker's side: ACT_STORE; what the store refused at once; what it has answered. */
+void keep(struct worker *w, const struct action *a);
+void keep_tell_refused(struct worker *w);
+void keep_tell_stored(struct worker *w);
+
+/* Opens the store when the configuration has one. 0, or an exit status after writing why. */
+int keeping_open(struct net *net, FILE *errors);
+/* Tells the engines, whose threads have not started yet, what is stored, and starts the store's
+ * thread. 0, or an exit status after writing why. */
+int keeping_start(struct net *net, const struct hash_seed *seed, FILE *errors);
+/* A row for each of the store's counters; none when there is no store. */
+void keeping_show(const struct net *net, struct text *t);
+
 /* ---- net: main's ------------------------------------------------------------------------------
  */
 
@@ -458,7 +490,9 @@ struct net {
     struct logger *logger;
     struct resolver *resolver;
     struct control *control;
-    uint32_t started; /* workers whose threads run */
+    struct store *store; /* NULL: this process keeps no bindings */
+    int64_t loaded;      /* records that it had at start */
+    uint32_t started;    /* workers whose threads run */
     uint64_t next_id;
     bool draining;
     mono_ns drain_until;

@@ -75,24 +75,29 @@ static int make_workers(struct net *net, struct switching *s, uint32_t accepted_
     return 0;
 }
 
+/* Engines first: what is stored must be known before the first request is taken. 0 or an exit
+ * status. */
 static int start_workers(struct net *net)
 {
     struct entropy e = {0};
     struct rng rng = entropy_rng(&e);
     struct hash_seed seed = {rng_u64(&rng), rng_u64(&rng)};
     uint32_t generation = (uint32_t)rng_u64(&rng);
-    for (uint32_t i = 0; i < net->workers; i++) {
-        int error = worker_start(net->worker[i], &seed, generation);
-        if (error != 0) {
-            fprintf(stderr, "weir: worker %u: cannot start: %s\n", i, strerror(error));
-            return -1;
-        }
-        net->started++;
+    int error = 0;
+    for (uint32_t i = 0; i < net->workers && error == 0; i++)
+        error = worker_birth(net->worker[i], &seed, generation);
+    int status = error == 0 ? keeping_start(net, &seed, stderr) : 0;
+    for (uint32_t i = 0; i < net->workers && error == 0 && status == 0; i++) {
+        error = worker_start(net->worker[i]);
+        net->started += error == 0;
     }
-    return 0;
+    if (error == 0)
+        return status;
+    fprintf(stderr, "weir: cannot start the workers: %s\n", strerror(error));
+    return EXIT_FAILURE;
 }
 
-static int start(struct net *net)
+static int open_listeners(struct net *net)
 {
     struct switching *s = (struct switching *)calloc(1, sizeof *s);
     int64_t accepted_max = connections_per_worker(net->config);
@@ -102,14 +107,24 @@ static int start(struct net *net)
         listeners_close(s, net->workers);
     }
     free(s);
-    if (failed != 0 || inbox_init(&net->inbox) != 0)
-        return -1;
+    return failed;
+}
+
+/* 0 or an exit status. The store comes first: its check is another process, and wants no threads
+ * beside it. */
+static int start(struct net *net)
+{
+    int status = keeping_open(net, stderr);
+    if (status != 0)
+        return status;
+    if (open_listeners(net) != 0 || inbox_init(&net->inbox) != 0)
+        return EXIT_FAILURE;
     net->control = control_open(net, net->config->control, stderr);
     if (net->control == NULL)
-        return -1;
+        return EXIT_FAILURE;
     net->logger = logger_start(net, net->config, stderr);
     net->resolver = net->logger != NULL ? resolver_start(net, stderr) : NULL;
-    return net->resolver != NULL ? start_workers(net) : -1;
+    return net->resolver != NULL ? start_workers(net) : EXIT_FAILURE;
 }
 
 static void stop(struct net *net)
@@ -120,6 +135,7 @@ static void stop(struct net *net)
             usleep(1000);
     for (uint32_t i = 0; i < net->started; i++)
         pthread_join(net->worker[i]->thread, NULL);
+    store_stop(net->store); /* what the workers gave it is committed */
     resolver_stop(net->resolver);
     logger_stop(net->logger);
     control_close(net->control);
@@ -134,6 +150,9 @@ static void say_ready(const struct net *net)
 {
     const struct config *c = net->config;
     unsigned count = listener_count(c);
+    if (net->store != NULL)
+        fprintf(stderr, "weir: state %.*s: %lld bindings\n", SLICE_ARG(c->state),
+                (long long)net->loaded);
     fprintf(stderr, "weir: ready: node %.*s, %u worker%s, %u listener%s:",
             SLICE_ARG(c->engine.edge.node_name), net->workers, net->workers == 1 ? "" : "s", count,
             count == 1 ? "" : "s");
@@ -243,13 +262,13 @@ int net_run(const struct net_run *run)
     net->config = run->config;
     net->workers = run->config->workers;
     net->inbox.wake_fd = -1;
-    int failed = start(net);
-    if (failed == 0) {
+    int status = start(net);
+    if (status == 0) {
         say_ready(net);
         serve(net, signal_fd);
     }
     stop(net);
     close(signal_fd);
     free(net);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return status;
 }

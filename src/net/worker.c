@@ -159,6 +159,9 @@ void worker_execute(struct worker *w)
         case ACT_RESOLVE:
             resolver_ask(w, a);
             break;
+        case ACT_STORE:
+            keep(w, a);
+            break;
         case ACT_LOG:
             log_record(w, a->text);
             break;
@@ -177,15 +180,21 @@ void worker_execute(struct worker *w)
     actions_reset(&w->out);
 }
 
+static void tell_failed(struct worker *w)
+{
+    while (w->udp.failed_count > 0 || w->unkept_count > 0) {
+        udp_tell_failed(w);
+        keep_tell_refused(w);
+    }
+}
+
 void worker_settle(struct worker *w)
 {
     worker_execute(w);
-    while (w->udp.failed_count > 0)
-        udp_tell_failed(w);
+    tell_failed(w);
     while (stream_tell_doomed(w)) {
         worker_execute(w);
-        while (w->udp.failed_count > 0)
-            udp_tell_failed(w);
+        tell_failed(w);
     }
     w->hands_used = 0;
 }
@@ -344,7 +353,7 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
-int worker_start(struct worker *w, const struct hash_seed *seed, uint32_t generation)
+int worker_birth(struct worker *w, const struct hash_seed *seed, uint32_t generation)
 {
     struct rng rng = entropy_rng(&w->entropy);
     struct engine_birth birth = {
@@ -356,8 +365,12 @@ int worker_start(struct worker *w, const struct hash_seed *seed, uint32_t genera
         .prng_seed = rng_u64(&rng),
     };
     w->now = mono_now();
+    w->wall = wall_now();
     w->engine = engine_new(w->engine_mem, w->engine_mem_bytes, &w->config->engine, &birth, w->now);
-    if (w->engine == NULL)
-        return ENOMEM;
+    return w->engine != NULL ? 0 : ENOMEM;
+}
+
+int worker_start(struct worker *w)
+{
     return pthread_create(&w->thread, NULL, worker_main, w);
 }

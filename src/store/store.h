@@ -32,7 +32,7 @@ enum {
     STORE_REQUEST_BYTES_MAX = 256 * 1024, /* the records of one request together */
     STORE_WAITING_MAX = 8192,             /* unanswered requests of one worker */
 };
-#define STORE_GATHER      (4 * NS_MS)
+#define STORE_GATHER      (8 * NS_MS)
 #define STORE_SYNC_WITHIN (200 * NS_MS)
 
 struct store;

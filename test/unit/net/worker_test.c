@@ -208,7 +208,8 @@ static int begin(void **state)
     x->tcp_port = port_of(tcp);
     assert_int_equal(0, worker_adopt(x->w, &x->config, 0, udp));
     assert_int_equal(0, worker_adopt(x->w, &x->config, 1, tcp));
-    assert_int_equal(0, worker_start(x->w, &seed, 1));
+    assert_int_equal(0, worker_birth(x->w, &seed, 1));
+    assert_int_equal(0, worker_start(x->w));
     *state = x;
     return 0;
 }
