@@ -14,6 +14,11 @@ static void ack_send(struct edge *e, struct hop hop, uint64_t loop_hash, uint64_
         hop.listener = egress_for(e, &hop.addr, hop.transport, hop.side);
     if (hop.listener == LISTENER_NONE)
         return;
+    if (hop.transport == TP_UDP && hop.fixed_flow && hop.flow.worker == e->worker &&
+        !phones_match(e->phones, hop.listener, &hop.addr, hop.flow.slot)) {
+        e->count.sends_failed++;
+        return;
+    }
     if (hop.transport != TP_UDP && !hop.fixed_flow) {
         struct flow *flow = flow_for(e, &hop);
         if (flow == NULL) {
@@ -109,7 +114,7 @@ void ack_forward(struct edge *e, const struct origin *from)
         return;
     struct where w;
     route_request(e, from, &w);
-    if (w.kind == WHERE_REFUSED || w.kind == WHERE_POOL) {
+    if (w.kind == WHERE_REFUSED || w.kind == WHERE_POOL || w.kind == WHERE_ROLE) {
         e->count.acks_unmatched++;
         return;
     }

@@ -75,7 +75,10 @@ void relay_send_up(struct edge *e, struct relay *r, int status, struct slice byt
         r->answered = true;
         e->relays_open--;
         relay_leave_flow(e, r);
-        blocks_release(&e->blocks, &r->hops);
+        if (!r->storing)
+            blocks_release(&e->blocks, &r->hops);
+        if (r->forks)
+            blocks_release(&e->blocks, &r->fork.best);
         relay_arm_exactly(e, r);
         return;
     }
@@ -259,17 +262,30 @@ void log_end(struct edge *e, struct relay *r, int status, char who, char phase, 
     blocks_release(&e->blocks, &r->log);
 }
 
-/* The line of a request that never became a relay. */
-void log_refused(struct edge *e, const struct origin *from, const struct sip_fault *fault, char who)
+static void log_at_once(struct edge *e, const struct origin *from, const struct sip_facts *f,
+                        int status, struct slice reason, const char end[2])
 {
     if (!e->opts->log_transactions)
         return;
     _Alignas(8) char buf[LOG_RECORD_BYTES_MAX];
     struct log_record *rec = (struct log_record *)(void *)buf;
-    size_t n = log_fill(e, rec, from, &e->msg, NULL, SLICE_NONE, fault->reason);
-    rec->status = (uint16_t)fault->status;
+    size_t n = log_fill(e, rec, from, &e->msg, f, SLICE_NONE, reason);
+    rec->status = (uint16_t)status;
     rec->final_us = 0;
-    rec->end_who = who;
-    rec->end_phase = 'R';
+    rec->end_who = end[0];
+    rec->end_phase = end[1];
     log_emit(e, buf, n);
+}
+
+/* The line of a request that never became a relay. */
+void log_refused(struct edge *e, const struct origin *from, const struct sip_fault *fault, char who)
+{
+    log_at_once(e, from, NULL, fault->status, fault->reason, (const char[2]){who, 'R'});
+}
+
+/* The same of one that was understood, and answered without a relay. */
+void log_answered(struct edge *e, const struct origin *from, int status, struct slice reason,
+                  char who)
+{
+    log_at_once(e, from, &e->facts, status, reason, (const char[2]){who, 'D'});
 }

@@ -4,6 +4,8 @@
  * provisional has come; until then the wish is remembered. */
 #include "edge/edge_int.h"
 
+enum { CANCEL_ACTIONS_ROOM = 8 };
+
 void try_cancel(struct edge *e, struct try *t)
 {
     if (t->client.state == TXN_CALLING) {
@@ -11,7 +13,15 @@ void try_cancel(struct edge *e, struct try *t)
         return;
     }
     struct relay *r = relay_of(e, t);
-    if (t->client.state != TXN_PROCEEDING || t->cancel_sent || r == NULL || !relay_index_kept(e, r))
+    if (t->client.state != TXN_PROCEEDING || t->cancel_sent || r == NULL)
+        return;
+    if (e->out->count + CANCEL_ACTIONS_ROOM > STEP_ACTIONS_MAX) {
+        /* A fork has more branches than a step has room: this one's timer sees to it. */
+        t->want_cancel = true;
+        wheel_arm(&e->wheel, &t->timer, e->now);
+        return;
+    }
+    if (!try_index_sent(e, r, t))
         return;
     t->want_cancel = false;
     t->cancel_sent = true;
@@ -38,14 +48,15 @@ void try_cancel(struct edge *e, struct try *t)
 
 void relay_cancel_tries(struct edge *e, struct relay *r, const struct try *except)
 {
-    if (r->method != SIP_M_INVITE)
+    if (r->method != SIP_M_INVITE && !r->forks)
         return;
     uint32_t slot = r->first_try;
     while (slot != NO_TRY) {
         struct try *t = try_at(e, slot);
         slot = t->older;
         if (t != except && t->kind == TRY_REQUEST && !txn_is_final(&t->client)) {
-            try_cancel(e, t);
+            if (r->method == SIP_M_INVITE)
+                try_cancel(e, t);
             if (r->answered)
                 try_outlive(e, t);
             else if (!t->abandoned)
@@ -61,6 +72,10 @@ void relay_cancelled(struct edge *e, struct relay *r)
     struct try *t = newest_try(e, r);
     if (r->method != SIP_M_INVITE)
         return;
+    if (r->forks) {
+        fork_cancelled(e, r);
+        return;
+    }
     if (t == NULL || t->abandoned) {
         log_end(e, r, 487, 'C', phase_of(e, r), SLICE_NONE);
         relay_answer(e, r, 487, SLICE_NONE, SLICE_NONE);

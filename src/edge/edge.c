@@ -27,7 +27,8 @@ size_t edge_memory(const struct edge_limits *l)
     return sizeof(struct edge) + slab_memory(sizeof(struct relay), l->transactions) +
            slab_memory(sizeof(struct try), tries_max(l)) + 2 * map_memory(l->transactions) +
            blocks_memory(l->blocks) + flows_memory(l->flows, l->target_flows) +
-           pools_memory(l->pools, l->targets) + 4096;
+           pools_memory(l->pools, l->targets) + phones_memory(l->flows) +
+           (l->bindings > 0 ? registrar_memory(l->bindings) : 0) + 4096;
 }
 
 static int edge_carve(struct edge *e, struct arena *mem, const struct edge_birth *b)
@@ -41,8 +42,16 @@ static int edge_carve(struct edge *e, struct arena *mem, const struct edge_birth
         return -1;
     e->flows = flows_new(mem, l->flows, l->target_flows, b->seed, b->worker);
     e->pools = pools_new(mem, l->pools, l->targets, b->prng_seed);
-    if (e->flows == NULL || e->pools == NULL)
+    e->phones = phones_new(mem, l->flows, b->seed);
+    if (e->flows == NULL || e->pools == NULL || e->phones == NULL)
         return -1;
+    if (l->bindings > 0)
+        e->registrar = registrar_new(mem, l->bindings, b->seed, b->prng_seed);
+    if (l->bindings > 0 && e->registrar == NULL)
+        return -1;
+    e->storing = FLOW_END;
+    for (int i = 0; i < REMOTE_FLOWS; i++)
+        e->remote[i] = (struct remote){FLOW_END, FLOW_END};
     e->relays.fault = b->fault;
     e->tries.fault = b->fault;
     for (int i = 0; i < BLOCK_CLASSES; i++)
@@ -115,6 +124,8 @@ int edge_adopt(struct edge *e, const struct edge_opts *opts, mono_ns now)
     if (e->opts != NULL)
         relays_follow_pools(e, opts);
     e->opts = opts;
+    if (e->registrar != NULL)
+        registrar_adopt(e->registrar, &opts->registrar);
     egress_build(e);
     return 0;
 }
@@ -161,7 +172,7 @@ uint32_t since_us(mono_ns later, mono_ns earlier)
  * be ACKed. */
 bool relay_is_over(const struct relay *r)
 {
-    return r->server.state == TXN_TERMINATED && r->first_try == NO_TRY;
+    return r->server.state == TXN_TERMINATED && r->first_try == NO_TRY && !r->storing;
 }
 
 static mono_ns relay_deadline(const struct edge *e, const struct relay *r)
@@ -169,8 +180,12 @@ static mono_ns relay_deadline(const struct edge *e, const struct relay *r)
     if (relay_is_over(r))
         return e->now;
     mono_ns at = txn_deadline(&r->server);
+    if (r->storing)
+        return mono_min(at, r->give_up_at);
     if (r->answered)
         return at;
+    if (r->fork_due || r->caller_gone)
+        return e->now;
     if (r->trying_due)
         at = mono_min(at, mono_add(r->arrived, e->opts->trying_delay));
     return mono_min(at, mono_min(r->give_up_at, r->timer_c_at));
@@ -214,19 +229,41 @@ struct relay *relay_at(const struct edge *e, uint32_t slot)
     return r;
 }
 
-/* An INVITE that came over a connection of ours is found again when that breaks. */
+/* Heads of the lists of those that hang on a connection: in the flow, where it is ours. */
+static struct remote *remote_of(struct edge *e, struct flow_id flow)
+{
+    return &e->remote[flow.gen % REMOTE_FLOWS];
+}
+
+static uint32_t *askers_of(struct edge *e, struct flow_id flow)
+{
+    if (flow.gen != 0 && flow.worker != e->worker)
+        return &remote_of(e, flow)->askers;
+    struct flow *w = flow_get(e->flows, flow);
+    return w != NULL ? &w->askers : NULL;
+}
+
+static uint32_t *users_of(struct edge *e, struct flow_id flow)
+{
+    if (flow.gen != 0 && flow.worker != e->worker)
+        return &remote_of(e, flow)->users;
+    struct flow *w = flow_get(e->flows, flow);
+    return w != NULL ? &w->users : NULL;
+}
+
+/* An INVITE is found again when the connection that it came over breaks. */
 void relay_join_flow(struct edge *e, struct relay *r)
 {
-    struct flow *w = flow_get(e->flows, r->from.flow);
-    if (w == NULL || r->method != SIP_M_INVITE)
+    uint32_t *head = r->method == SIP_M_INVITE ? askers_of(e, r->from.flow) : NULL;
+    if (head == NULL)
         return;
     uint32_t slot = slab_handle(&e->relays, r).slot;
     r->on_flow = true;
     r->flow_prev = FLOW_END;
-    r->flow_next = w->askers;
-    if (w->askers != FLOW_END)
-        relay_at(e, w->askers)->flow_prev = slot;
-    w->askers = slot;
+    r->flow_next = *head;
+    if (*head != FLOW_END)
+        relay_at(e, *head)->flow_prev = slot;
+    *head = slot;
 }
 
 void relay_leave_flow(struct edge *e, struct relay *r)
@@ -234,12 +271,12 @@ void relay_leave_flow(struct edge *e, struct relay *r)
     if (!r->on_flow)
         return;
     r->on_flow = false;
-    struct flow *w = flow_get(e->flows, r->from.flow);
-    MUST(w != NULL);
+    uint32_t *head = askers_of(e, r->from.flow);
+    MUST(head != NULL);
     if (r->flow_prev != FLOW_END)
         relay_at(e, r->flow_prev)->flow_next = r->flow_next;
     else
-        w->askers = r->flow_next;
+        *head = r->flow_next;
     if (r->flow_next != FLOW_END)
         relay_at(e, r->flow_next)->flow_prev = r->flow_prev;
 }
@@ -247,6 +284,7 @@ void relay_leave_flow(struct edge *e, struct relay *r)
 void relay_free(struct edge *e, struct relay *r)
 {
     relay_leave_flow(e, r);
+    role_unlink(e, r);
     while (r->first_try != NO_TRY) {
         struct try *t = try_at(e, r->first_try);
         r->first_try = t->older;
@@ -261,6 +299,8 @@ void relay_free(struct edge *e, struct relay *r)
     blocks_release(&e->blocks, &r->response);
     blocks_release(&e->blocks, &r->log);
     blocks_release(&e->blocks, &r->hops);
+    if (r->forks)
+        blocks_release(&e->blocks, &r->fork.best);
     if (!r->answered)
         e->relays_open--;
     slab_release(&e->relays, r);
@@ -271,7 +311,7 @@ void relay_settle(struct edge *e, struct relay *r)
 {
     if (!r->answered)
         return;
-    for (uint32_t slot = r->first_try; slot != NO_TRY;) {
+    for (uint32_t slot = r->first_try; slot != NO_TRY && !r->forks;) {
         const struct try *t = try_at(e, slot);
         if (t->kind == TRY_REQUEST && !txn_is_final(&t->client))
             return;
@@ -309,6 +349,7 @@ struct try *try_new(struct edge *e, struct relay *r, enum try_kind kind, handle 
     if (t == NULL)
         return NULL;
     t->kind = (uint8_t)kind;
+    t->way = NO_WAY;
     t->sent = BLOCK_NONE;
     t->no_answer_at = MONO_NONE;
     t->client.retransmit_at = MONO_NONE;
@@ -376,17 +417,34 @@ void try_judge(struct edge *e, struct try *t, enum pool_outcome o, dur_ns retry_
     (void)pool_end(e->pools, t->hop.target, o, retry_after, e->now);
 }
 
-void try_join_flow(struct edge *e, struct try *t, struct flow *w)
+/* Does its answer still matter to the relay? */
+bool try_is_live(const struct try *t)
+{
+    return t->kind == TRY_REQUEST && !t->abandoned && !txn_is_final(&t->client);
+}
+
+static void try_join(struct edge *e, struct try *t, uint32_t *head)
 {
     uint32_t slot = slab_handle(&e->tries, t).slot;
-    t->hop.flow = w->id;
     t->on_flow = true;
     t->flow_prev = FLOW_END;
-    t->flow_next = w->users;
-    if (w->users != FLOW_END)
-        try_at(e, w->users)->flow_prev = slot;
-    w->users = slot;
+    t->flow_next = *head;
+    if (*head != FLOW_END)
+        try_at(e, *head)->flow_prev = slot;
+    *head = slot;
+}
+
+void try_join_flow(struct edge *e, struct try *t, struct flow *w)
+{
+    t->hop.flow = w->id;
+    try_join(e, t, &w->users);
     w->open++;
+}
+
+/* The connection is another worker's, which tells when it is gone (edge_on_flow_gone). */
+void try_join_remote(struct edge *e, struct try *t)
+{
+    try_join(e, t, &remote_of(e, t->hop.flow)->users);
 }
 
 void try_leave_flow(struct edge *e, struct try *t)
@@ -394,14 +452,16 @@ void try_leave_flow(struct edge *e, struct try *t)
     if (!t->on_flow)
         return;
     t->on_flow = false;
-    struct flow *w = flow_get(e->flows, t->hop.flow);
-    if (w == NULL)
+    uint32_t *head = users_of(e, t->hop.flow);
+    if (head == NULL)
         return;
     if (t->flow_prev != FLOW_END)
         try_at(e, t->flow_prev)->flow_next = t->flow_next;
     else
-        w->users = t->flow_next;
+        *head = t->flow_next;
     if (t->flow_next != FLOW_END)
         try_at(e, t->flow_next)->flow_prev = t->flow_prev;
-    w->open--;
+    struct flow *w = flow_get(e->flows, t->hop.flow);
+    if (w != NULL)
+        w->open--;
 }

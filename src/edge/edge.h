@@ -142,8 +142,16 @@ void edge_on_flow_closed(struct edge *e, const struct event *ev);
 void edge_on_connect_failed(struct edge *e, const struct event *ev);
 void edge_on_unreachable(struct edge *e, const struct event *ev);
 void edge_on_resolved(struct edge *e, const struct event *ev);
-/* Bytes from another worker for a connection of ours. */
-void edge_on_send(struct edge *e, struct flow_id flow, struct slice bytes);
+/* The store's word on a REGISTER, and what it held at start. */
+void edge_on_stored(struct edge *e, const struct event *ev);
+void edge_on_binding(struct edge *e, const struct event *ev);
+/* A connection of another worker is gone. */
+void edge_on_flow_gone(struct edge *e, struct flow_id flow);
+/* Ends all bindings of an AOR, as a URI or "user@domain"; appends a row that tells how many. */
+void edge_unbind(struct edge *e, struct slice argument, struct text *t);
+/* Bytes from another worker for `flow`, a connection of ours, or over UDP for the phone that it names
+ * at `source`. */
+void edge_on_send(struct edge *e, const struct event *ev);
 /* Everything that is due. */
 void edge_on_timer(struct edge *e);
 mono_ns edge_deadline(const struct edge *e);
@@ -154,8 +162,9 @@ void edge_drain(struct edge *e);
 MUST_USE int edge_set_target(struct edge *e, struct slice argument, struct slice *ret_why);
 
 /* Rows of JSON lines for one command_kind, from *cursor on, as many as fit `t`; *cursor = 0 at the
- * end. */
-void edge_show(struct edge *e, enum command_kind what, uint64_t *cursor, struct text *t);
+ * end. `argument`: of CMD_SHOW_BINDINGS, an AOR or nothing. */
+void edge_show(struct edge *e, enum command_kind what, struct slice argument, uint64_t *cursor,
+               struct text *t);
 
 /* What was counted since birth; it goes on counting. */
 const struct counters *edge_counters(const struct edge *e);

@@ -18,6 +18,20 @@ struct origin {
     uint8_t side;
 };
 
+/* What a call to a registered user has come to; its ways lie in relay.hops. See fork.c. */
+struct fork {
+    block_ref best;       /* the best final so far, as it would go up */
+    uint32_t spent;       /* bit per way: tried, or not to be tried any more */
+    uint16_t best_status; /* 0: none came */
+    uint16_t q;           /* of the group under way */
+    uint8_t ways;
+    uint8_t abreast;   /* branches at a time, … */
+    uint8_t breadth;   /* … each with this Max-Breadth (RFC 5393 5.3.3) */
+    uint8_t resolving; /* the way whose name is asked for */
+};
+enum { NO_WAY = 255 };
+_Static_assert(REGISTRAR_TARGETS_MAX <= 32, "a bit each in fork.spent");
+
 /* One request on its way. What it keeps of messages lies in blocks and goes as soon as nobody can
  * ask for it any more; then relay, try and a small block come to 1 KiB. */
 struct relay {
@@ -29,16 +43,23 @@ struct relay {
     block_ref request;  /* as it left last (or as it will leave); gone after the final */
     block_ref response; /* last response sent upstream, while it can be asked for again */
     block_ref log;      /* record under way */
-    block_ref hops;     /* struct resolved[]: next hops by DNS that are left */
+    block_ref hops;     /* struct resolved[]: next hops by DNS that are left; of a fork: its ways;
+                           of a REGISTER: its records, until they are stored */
     mono_ns arrived;
     mono_ns give_up_at; /* one deadline over all tries; MONO_NONE once it rings */
     mono_ns timer_c_at;
     uint64_t loop_hash;
     uint64_t call_hash;
-    struct pool_tried tried;
+    union {
+        struct pool_tried tried;
+        struct fork fork; /* where `forks` */
+    };
     uint32_t flow_next, flow_prev; /* other relays that the same connection waits for */
     uint32_t first_try;            /* slot of the newest try; the others follow by `older` */
-    uint32_t from_tag;
+    union {
+        uint32_t from_tag; /* hash */
+        uint32_t phone;    /* of a REGISTER over UDP from outside: who registers; else 0 */
+    };
     uint16_t pool; /* NO_POOL: one hop, or those of `hops` */
     uint8_t method;
     uint8_t tries;
@@ -56,8 +77,11 @@ struct relay {
     bool caller_gone : 1; /* its connection broke: nobody is left to answer */
     bool resolving : 1;
     bool in_dialog : 1, by_token : 1;
-    bool own_path : 1; /* `request` has a Path, or Contacts, of ours */
+    bool own_path : 1, own_contacts : 1; /* `request` has them (path.c) */
     bool inside_only : 1;
+    bool forks : 1;
+    bool fork_due : 1; /* there was no room in the step for more branches */
+    bool storing : 1;  /* what `hops` holds is on its way to the store */
     uint16_t target_status;
     uint32_t first_us;
     uint32_t queue_us;
@@ -74,9 +98,9 @@ struct hop {
     uint8_t transport;
     uint8_t side;
     bool has_tcp;
-    bool fixed_flow;  /* this very connection or nothing (430) */
-    bool direct;      /* over UDP: a phone itself, known by a flow token or a binding. Its dialogs
-                         come back to this very address from this listener */
+    bool fixed_flow;  /* this very connection or nothing (430); over UDP: this phone (see
+                         phone.c: flow = {0, its hash, the worker that hears it}) at this address,
+                         from this listener */
     uint8_t listener; /* LISTENER_NONE: choose */
 };
 
@@ -87,8 +111,8 @@ try {
     struct hop hop;
     handle relay;   /* none for probes */
     handle cancel;  /* our CANCEL of this try */
-    block_ref sent; /* bytes to send again: ACK, CANCEL or probe; a request's own bytes
-                       are relay.request while it is the newest try */
+    block_ref sent; /* bytes to send again: ACK, CANCEL or probe; a request's own bytes are
+                       relay.request while it is the newest try, but stand here in a fork */
     uint64_t nonce; /* 48 bits in the branch */
     mono_ns sent_at;
     mono_ns no_answer_at;          /* try timeout; MONO_NONE once it is moot */
@@ -96,6 +120,8 @@ try {
     uint32_t flow_next, flow_prev; /* other tries on the same connection */
     uint8_t kind;
     uint8_t method;
+    uint8_t way;      /* of a fork; NO_WAY: not one of its branches */
+    bool acked;       /* of a fork: `sent` holds the ACK by now, and no longer the request */
     bool on_flow;
     bool heard_100;
     bool rings;       /* a provisional above 100 came */
@@ -111,6 +137,12 @@ struct egress {
     uint8_t listener[TP__COUNT][2][2]; /* [transport][family 6][side] */
 };
 
+/* Connections of other workers that tries and relays of this one hang on, by generation. */
+enum { REMOTE_FLOWS = 64 };
+struct remote {
+    uint32_t users, askers; /* heads of lists, as in struct flow */
+};
+
 struct edge {
     const struct edge_opts *opts;
     struct edge_limits limits;
@@ -118,7 +150,11 @@ struct edge {
     struct map by_key, by_merge;
     struct blocks blocks;
     struct flows *flows;
+    struct phones *phones;
     struct pools *pools;
+    struct registrar *registrar; /* NULL: this process runs none */
+    struct remote remote[REMOTE_FLOWS];
+    uint32_t storing; /* head of the relays that wait for the store; FLOW_END ends */
     struct wheel wheel;
     struct egress egress;
     struct counters count;
@@ -138,7 +174,7 @@ struct edge {
     struct sip_msg kept; /* a kept request, read again */
     struct sip_edits edits;
     uint8_t edits_vias, edits_routes; /* lines of ours that the edits put on top … */
-    uint8_t edits_paths;              /* Path line or Contacts of ours */
+    bool edits_path, edits_contacts;  /* a Path line, or Contacts, of ours */
     uint8_t edits_drop_vias;          /* … and Via lines of ours that they take off */
 };
 
@@ -161,6 +197,8 @@ void relay_leave_flow(struct edge *e, struct relay *r);
 struct relay *relay_at(const struct edge *e, uint32_t slot);
 void try_join_flow(struct edge *e, struct try *t, struct flow *w);
 void try_leave_flow(struct edge *e, struct try *t);
+void try_join_remote(struct edge *e, struct try *t);
+bool try_is_live(const struct try *t);
 struct try *newest_try(struct edge *e, const struct relay *r);
 struct try *try_at(const struct edge *e, uint32_t slot);
 
@@ -199,6 +237,7 @@ void emit_bytes(struct edge *e, struct action *a, struct slice bytes);
 void emit_to(struct edge *e, const struct origin *to, struct slice bytes);
 void emit_udp(struct edge *e, uint8_t listener, const struct addr *dest, struct slice bytes);
 void emit_flow(struct edge *e, struct flow_id flow, struct slice bytes);
+void emit_phone(struct edge *e, const struct hop *hop, struct slice bytes);
 void emit_close(struct edge *e, struct flow_id flow);
 void emit_notice(struct edge *e, enum notice n, struct slice text);
 
@@ -220,11 +259,13 @@ void log_end(struct edge *e, struct relay *r, int status, char who, char phase,
              struct slice reason);
 void log_refused(struct edge *e, const struct origin *from, const struct sip_fault *fault,
                  char who);
+void log_answered(struct edge *e, const struct origin *from, int status, struct slice reason,
+                  char who);
 char phase_of(const struct edge *e, const struct relay *r);
 
 /* ---- request.c, route.c ------------------------------------------------------------------------
  */
-enum where_kind { WHERE_POOL, WHERE_HOP, WHERE_NAME, WHERE_REFUSED };
+enum where_kind { WHERE_POOL, WHERE_HOP, WHERE_NAME, WHERE_ROLE, WHERE_REFUSED };
 struct where {
     enum where_kind kind;
     uint16_t pool;
@@ -236,22 +277,30 @@ struct where {
     bool by_token;
     bool inside_only; /* an outsider's dialog: may lead nowhere but inside, … */
     uint32_t callee;  /* … or, if not 0, to the host with this hash */
+    struct sip_uri target; /* WHERE_ROLE: the Request-URI that counts, … */
+    struct slice aor;      /* … and whose it is (role.c) */
 };
 void edge_on_request(struct edge *e, const struct origin *from, const struct event *ev,
                      unsigned hops);
 void edit_hops(struct edge *e);
 void route_request(struct edge *e, const struct origin *from, struct where *w);
+bool route_to_uri(struct edge *e, struct where *w, const struct sip_uri *u);
 
 /* ---- record.c, path.c -------------------------------------------------------------------------
  */
 void put_listener(struct text *t, const struct edge_listener *l);
 void push_record_routes(struct edge *e, struct relay *r, const struct try *t);
+struct token_end end_of_origin(const struct edge *e, const struct origin *from);
 void push_path(struct edge *e, struct relay *r, const struct try *t);
 void drop_path(struct edge *e, const struct relay *r);
+bool contact_original(struct edge *e, const struct sip_uri *u, struct slice *ret_original);
+uint32_t phone_of(const struct sip_msg *m);
 void restore_contacts(struct edge *e);
+void phone_registered(struct edge *e, const struct relay *r);
 
 /* ---- keepalive.c ------------------------------------------------------------------------------
  */
+void keepalive_begin(struct edge *e, struct flow *w);
 mono_ns keepalive_deadline(const struct edge *e);
 void keepalive_run(struct edge *e);
 
@@ -260,7 +309,13 @@ void keepalive_run(struct edge *e);
 void relay_begin(struct edge *e, struct relay *r, const struct where *w);
 bool relay_retry_udp(struct edge *e, struct relay *r, struct try *t);
 void relay_next(struct edge *e, struct relay *r, struct slice why, int status);
+enum launch { LAUNCHED, LAUNCH_UNREACHABLE, LAUNCH_NO_ROOM, LAUNCH_TOO_LARGE };
+enum launch launch(struct edge *e, struct relay *r, const struct hop *hop, uint8_t way);
+bool keep_prepared(struct edge *e, struct relay *r);
+void refuse_unkept(struct edge *e, struct relay *r);
+void answer_no_room(struct edge *e, struct relay *r);
 bool relay_index_kept(struct edge *e, struct relay *r);
+bool try_index_sent(struct edge *e, struct relay *r, const struct try *t);
 void edits_begin(struct edge *e, const struct sip_msg *m, uint8_t own_vias);
 void try_resend(struct edge *e, struct try *t);
 void try_failed(struct edge *e, struct try *t, enum pool_outcome o, dur_ns retry_after, int status);
@@ -277,6 +332,29 @@ void relay_resolved(struct edge *e, struct relay *r, const struct event *ev);
 struct slice via_line(struct edge *e, const struct try *t);
 void try_send_bytes(struct edge *e, struct try *t, struct slice bytes);
 MUST_USE int hop_open(struct edge *e, struct try *t);
+
+/* ---- role.c, fork.c: the registrar ------------------------------------------------------------
+ */
+bool role_is_here(struct edge *e, const struct origin *from, const struct event *ev, unsigned hops,
+                  struct where *w);
+bool role_takes_ack(struct edge *e, const struct event *ev, unsigned hops);
+bool role_has_domain(const struct edge *e, const struct sip_uri *uri);
+bool role_judge(struct edge *e, const struct origin *from, struct slice *ret_records);
+void role_store(struct edge *e, struct relay *r, struct slice records);
+void role_unlink(struct edge *e, struct relay *r);
+void role_store_silent(struct edge *e, struct relay *r);
+void role_flow_gone(struct edge *e, struct flow_id flow);
+void role_binding_gone(struct edge *e, uint64_t binding);
+void role_expire(struct edge *e);
+void fork_begin(struct edge *e, struct relay *r, const struct where *w);
+void fork_go(struct edge *e, struct relay *r);
+void fork_failed(struct edge *e, struct relay *r, const struct try *t, struct slice bytes);
+void fork_way_failed(struct edge *e, struct relay *r, struct try *t, int status);
+void fork_rings(struct edge *e, struct relay *r, const struct try *t);
+bool fork_has_alternative(struct edge *e, const struct relay *r, const struct try *t);
+void fork_cancelled(struct edge *e, struct relay *r);
+void fork_gives_up(struct edge *e, struct relay *r);
+void fork_resolved(struct edge *e, struct relay *r, const struct event *ev);
 
 /* ---- response.c, cancel.c, probe.c, timer.c -----------------------------------------------------
  */

@@ -88,6 +88,27 @@ void emit_flow(struct edge *e, struct flow_id flow, struct slice bytes)
     e->count.messages_out++;
 }
 
+/* To the phone that a flow over UDP names: by the worker that hears it, which knows whether it is
+ * still there (see edge_on_send()). */
+void emit_phone(struct edge *e, const struct hop *hop, struct slice bytes)
+{
+    if (hop->flow.worker == e->worker || hop->flow.worker >= e->workers) {
+        emit_udp(e, hop->listener, &hop->addr, bytes);
+        return;
+    }
+    struct action *a = emit(e, ACT_HANDOVER);
+    a->worker = (uint8_t)hop->flow.worker;
+    a->hand = (struct hand){.kind = HAND_SEND,
+                            .listener = hop->listener,
+                            .transport = TP_UDP,
+                            .from_worker = (uint8_t)e->worker,
+                            .len = (uint32_t)bytes.n,
+                            .flow = hop->flow,
+                            .source = hop->addr};
+    emit_bytes(e, a, bytes);
+    e->count.handed_over++;
+}
+
 /* Back to where something came from: the same connection for streams; the source address, whatever
  * the Via says, for datagrams (RFC 3581 for everybody). */
 void emit_to(struct edge *e, const struct origin *to, struct slice bytes)

@@ -56,13 +56,25 @@ bool relay_index_kept(struct edge *e, struct relay *r)
     return kept.n > 0 && sip_index(&e->kept, kept.p, kept.n, true, &fault) == 0;
 }
 
+/* The same for the request that a try sent. False when it is gone: its final has been ACKed, and
+ * nothing is left to say. */
+bool try_index_sent(struct edge *e, struct relay *r, const struct try *t)
+{
+    if (t->way == NO_WAY)
+        return relay_index_kept(e, r);
+    struct slice sent = blocks_slice(&e->blocks, t->sent);
+    struct sip_fault fault;
+    return !t->acked && sent.n > 0 && sip_index(&e->kept, sent.p, sent.n, true, &fault) == 0;
+}
+
 /* Begins edits that put no line of ours on top yet; `own_vias` Via lines of ours stand in `m`. */
 void edits_begin(struct edge *e, const struct sip_msg *m, uint8_t own_vias)
 {
     sip_edits_init(&e->edits, m);
     e->edits_vias = 0;
     e->edits_routes = 0;
-    e->edits_paths = 0;
+    e->edits_path = false;
+    e->edits_contacts = false;
     e->edits_drop_vias = own_vias;
 }
 
@@ -85,20 +97,25 @@ bool edits_from_kept(struct edge *e, struct relay *r)
     return true;
 }
 
-/* Serialises e->edits to scratch and keeps a copy. -1: no room for either. */
-int keep_edited(struct edge *e, struct relay *r, struct slice *ret_bytes)
+/* e->edits carried out, on scratch; empty: no room. */
+static struct slice serialise_edited(struct edge *e)
 {
     size_t size = sip_edits_size(&e->edits);
     char *p = arena_take(&e->out->scratch, size, 1);
-    if (p == NULL)
+    int n = p != NULL ? sip_serialise_flat(&e->edits, p, size) : -1;
+    return n < 0 ? SLICE_NONE : slice_of(p, (size_t)n);
+}
+
+/* Serialises e->edits to scratch and keeps a copy. -1: no room for either. */
+int keep_edited(struct edge *e, struct relay *r, struct slice *ret_bytes)
+{
+    *ret_bytes = serialise_edited(e);
+    if (ret_bytes->n == 0)
         return -1;
-    int n = sip_serialise_flat(&e->edits, p, size);
-    if (n < 0)
-        return -1;
-    *ret_bytes = slice_of(p, (size_t)n);
     r->own_vias = e->edits_vias;
     r->own_routes = e->edits_routes;
-    r->own_path = e->edits_paths > 0;
+    r->own_path = e->edits_path;
+    r->own_contacts = e->edits_contacts;
     blocks_release(&e->blocks, &r->request);
     return blocks_keep(&e->blocks, *ret_bytes, &r->request);
 }
@@ -161,10 +178,17 @@ int hop_open(struct edge *e, struct try *t)
         hop->listener = egress_for(e, &hop->addr, hop->transport, hop->side);
     if (hop->listener == LISTENER_NONE)
         return -1;
+    if (hop->transport == TP_UDP && hop->fixed_flow && hop->flow.worker == e->worker &&
+        !phones_match(e->phones, hop->listener, &hop->addr, hop->flow.slot))
+        return -1;
     if (hop->transport == TP_UDP)
         return addr_is_unicast(&hop->addr) ? 0 : -1;
-    if (hop->fixed_flow && hop->flow.worker != e->worker)
-        return hop->flow.worker < e->workers ? 0 : -1; /* its worker will see: edge_on_send() */
+    if (hop->fixed_flow && hop->flow.worker != e->worker) {
+        if (hop->flow.worker >= e->workers)
+            return -1;
+        try_join_remote(e, t); /* its worker will see: edge_on_send() */
+        return 0;
+    }
     struct flow *w = hop->fixed_flow ? flow_get(e->flows, hop->flow) : flow_for(e, hop);
     if (w == NULL || w->closing)
         return -1;
@@ -174,15 +198,15 @@ int hop_open(struct edge *e, struct try *t)
 
 void try_send_bytes(struct edge *e, struct try *t, struct slice bytes)
 {
-    if (t->hop.transport == TP_UDP)
+    if (t->hop.transport == TP_UDP && t->hop.fixed_flow)
+        emit_phone(e, &t->hop, bytes);
+    else if (t->hop.transport == TP_UDP)
         emit_udp(e, t->hop.listener, &t->hop.addr, bytes);
     else
         emit_flow(e, t->hop.flow, bytes);
 }
 
 /* ---- launching ------------------------------------------------------------------------------- */
-
-enum launch { LAUNCHED, LAUNCH_UNREACHABLE, LAUNCH_NO_ROOM, LAUNCH_TOO_LARGE };
 
 enum { OWN_LINES_BYTES = 300 }; /* what our Via and Record-Route come to, about */
 
@@ -220,14 +244,25 @@ static void try_clock(struct edge *e, struct relay *r, struct try *t)
     relay_arm(e, r);
 }
 
-/* Sends e->edits plus lines of our own to one hop. */
-static enum launch launch(struct edge *e, struct relay *r, const struct hop *hop)
+/* What leaves is kept for the relay; or, as one branch of a fork, with the try: what a sibling sends
+ * is another request. */
+static int keep_sent(struct edge *e, struct relay *r, struct try *t, struct slice *ret_bytes)
+{
+    if (t->way == NO_WAY)
+        return keep_edited(e, r, ret_bytes);
+    *ret_bytes = serialise_edited(e);
+    return ret_bytes->n > 0 ? blocks_keep(&e->blocks, *ret_bytes, &t->sent) : -1;
+}
+
+/* Sends e->edits plus lines of our own to one hop; `way`: of a fork, or NO_WAY. */
+enum launch launch(struct edge *e, struct relay *r, const struct hop *hop, uint8_t way)
 {
     handle h;
     struct try *t = try_new(e, r, TRY_REQUEST, &h);
     if (t == NULL)
         return LAUNCH_NO_ROOM;
     t->hop = *hop;
+    t->way = way;
     t->method = r->method;
     move_to_tcp(e, t);
     bool too_large = t->hop.transport == TP_UDP &&
@@ -244,7 +279,7 @@ static enum launch launch(struct edge *e, struct relay *r, const struct hop *hop
     sip_push_via(&e->edits, via_line(e, t));
     e->edits_vias = 1;
     struct slice bytes;
-    if (keep_edited(e, r, &bytes) != 0) {
+    if (keep_sent(e, r, t, &bytes) != 0) {
         t->judged = true;
         try_free(e, t);
         return LAUNCH_NO_ROOM;
@@ -260,7 +295,7 @@ static enum launch launch(struct edge *e, struct relay *r, const struct hop *hop
     return LAUNCHED;
 }
 
-static void answer_no_room(struct edge *e, struct relay *r)
+void answer_no_room(struct edge *e, struct relay *r)
 {
     e->count.transactions_refused++;
     emit_notice(e, NOTICE_TABLE_FULL, SLICE("messages or tries"));
@@ -327,7 +362,7 @@ static enum launch try_pool(struct edge *e, struct relay *r)
                           .side = SIDE_INSIDE,
                           .has_tcp = pick.has_tcp,
                           .listener = LISTENER_NONE};
-        enum launch result = launch(e, r, &hop);
+        enum launch result = launch(e, r, &hop, NO_WAY);
         if (result == LAUNCH_TOO_LARGE) {
             none = result; /* the message's fault, not the target's */
             continue;
@@ -343,13 +378,13 @@ static enum launch try_pool(struct edge *e, struct relay *r)
 
 /* Keeps the request as it came (prepared, without lines of ours), so that an answer can be built.
  */
-static bool keep_prepared(struct edge *e, struct relay *r)
+bool keep_prepared(struct edge *e, struct relay *r)
 {
     struct slice bytes;
     return keep_edited(e, r, &bytes) == 0;
 }
 
-static void refuse_unkept(struct edge *e, struct relay *r)
+void refuse_unkept(struct edge *e, struct relay *r)
 {
     struct sip_fault full = {.status = 503, .reason = SLICE("Too Many Transactions")};
     e->count.transactions_refused++;
@@ -393,7 +428,7 @@ static void answer_unreachable(struct edge *e, struct relay *r, const struct hop
 
 static void begin_hop(struct edge *e, struct relay *r, const struct hop *hop)
 {
-    enum launch result = launch(e, r, hop);
+    enum launch result = launch(e, r, hop, NO_WAY);
     if (result == LAUNCHED)
         return;
     if (blocks_slice(&e->blocks, r->request).n == 0 && !keep_prepared(e, r)) {
@@ -448,6 +483,8 @@ void relay_begin(struct edge *e, struct relay *r, const struct where *w)
         begin_pool(e, r);
     else if (w->kind == WHERE_HOP)
         begin_hop(e, r, &w->hop);
+    else if (w->kind == WHERE_ROLE)
+        fork_begin(e, r, w);
     else
         begin_name(e, r, w);
 }
@@ -469,7 +506,7 @@ static bool try_resolved(struct edge *e, struct relay *r)
                           .side = is_trusted(e, &one.addr) ? SIDE_INSIDE : SIDE_OUTSIDE,
                           .has_tcp = true,
                           .listener = LISTENER_NONE};
-        if (edits_from_kept(e, r) && launch(e, r, &hop) == LAUNCHED)
+        if (edits_from_kept(e, r) && launch(e, r, &hop, NO_WAY) == LAUNCHED)
             return true;
     }
     return false;
@@ -485,6 +522,10 @@ void relay_resolved(struct edge *e, struct relay *r, const struct event *ev)
         return;
     r->resolving = false;
     r->give_up_at = MONO_NONE;
+    if (r->forks) {
+        fork_resolved(e, r, ev);
+        return;
+    }
     unsigned n = ev->addr_count < RESOLVED_MAX ? ev->addr_count : RESOLVED_MAX;
     r->hop_count = (uint8_t)n;
     if (n > 0 &&
@@ -590,7 +631,7 @@ bool relay_retry_udp(struct edge *e, struct relay *r, struct try *t)
     try_judge(e, t, POOL_CANCELLED, 0);
     try_free(e, t);
     r->tries--;
-    if (launch(e, r, &hop) != LAUNCHED)
+    if (launch(e, r, &hop, NO_WAY) != LAUNCHED)
         relay_next(e, r, SLICE("Next Hop Unreachable"), -1);
     return true;
 }
@@ -600,6 +641,10 @@ void try_failed(struct edge *e, struct try *t, enum pool_outcome o, dur_ns retry
 {
     struct relay *r = relay_of(e, t);
     try_judge(e, t, o, retry_after);
+    if (r != NULL && t->way != NO_WAY && !t->abandoned) {
+        fork_way_failed(e, r, t, status);
+        return;
+    }
     bool was_newest = r != NULL && newest_try(e, r) == t;
     if (t->abandoned || !was_newest)
         return;
@@ -613,7 +658,7 @@ void try_resend(struct edge *e, struct try *t)
 {
     struct relay *r = relay_of(e, t);
     struct slice kept = blocks_slice(&e->blocks, t->sent);
-    if (kept.n == 0 && r != NULL && t->kind == TRY_REQUEST && !t->abandoned)
+    if (kept.n == 0 && r != NULL && t->kind == TRY_REQUEST && !t->abandoned && t->way == NO_WAY)
         kept = blocks_slice(&e->blocks, r->request);
     kept = scratch_copy(e, kept);
     if (kept.n == 0)

@@ -27,6 +27,19 @@ static void put_record_route(struct edge *e, struct text *t, uint8_t listener, s
     TEXT_LIT(t, ";lr>\r\n");
 }
 
+/* Where a request came from, as a token says it. */
+struct token_end end_of_origin(const struct edge *e, const struct origin *from)
+{
+    struct token_end end = {.addr = from->source,
+                            .flow = from->flow,
+                            .listener = from->listener,
+                            .transport = from->transport};
+    if (from->transport == TP_UDP)
+        end.flow = (struct flow_id){
+            .slot = phones_at(e->phones, from->listener, &from->source), .worker = e->worker};
+    return end;
+}
+
 /* One line when both ends of the dialog meet the same listener, else two (RFC 5658): the one that
  * faces the next hop on top. */
 void push_record_routes(struct edge *e, struct relay *r, const struct try *t)
@@ -34,14 +47,17 @@ void push_record_routes(struct edge *e, struct relay *r, const struct try *t)
     struct token token = {.kind = TOKEN_ROUTE,
                           .side_caller = r->from.side,
                           .side_callee = t->hop.side,
-                          .listener = r->from.listener,
-                          .transport = r->from.transport,
                           .node = e->opts->node_id,
-                          .worker = (uint16_t)r->from.flow.worker,
                           .from_tag = r->from_tag,
                           .callee = token_host_hash(&t->hop.addr),
-                          .caller = r->from.source,
-                          .flow = r->from.flow};
+                          .end = end_of_origin(e, &r->from)};
+    if (t->hop.fixed_flow && t->hop.side == SIDE_OUTSIDE) {
+        token.has_callee = true;
+        token.callee_end = (struct token_end){.addr = t->hop.addr,
+                                              .flow = t->hop.flow,
+                                              .listener = t->hop.listener,
+                                              .transport = t->hop.transport};
+    }
     char buf[TOKEN_TEXT_MAX];
     struct text text = text_into(buf, sizeof buf);
     token_put(&text, &e->opts->keys, &token, sip_header_value(e->edits.m, SIP_H_CALL_ID));

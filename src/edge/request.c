@@ -66,6 +66,8 @@ static struct origin origin_of(struct edge *e, const struct event *ev)
 static void note_arrival(struct edge *e, const struct event *ev)
 {
     e->count.messages_in++;
+    if (ev->kind == EV_DATAGRAM)
+        phones_heard(e->phones, ev->listener, &ev->source, e->now);
     struct flow *w = ev->flow.gen != 0 ? flow_get(e->flows, ev->flow) : NULL;
     if (w == NULL)
         return;
@@ -79,14 +81,22 @@ void edge_on_message(struct edge *e, const struct event *ev, unsigned hops)
         e->count.datagrams_in++;
     note_arrival(e, ev);
     struct origin from = origin_of(e, ev);
+    if (ev->kind == EV_DATAGRAM && hops == 0)
+        from.flow.worker = e->worker; /* that heard it */
     struct sip_fault fault;
-    int err = sip_index(&e->msg, ev->bytes.p, ev->bytes.n, ev->transport == TP_UDP, &fault);
+    /* A WebSocket message is whole, as a datagram is: Content-Length says nothing new (RFC 7118 5).
+     */
+    bool whole = ev->transport != TP_TCP && ev->transport != TP_TLS;
+    int err = sip_index(&e->msg, ev->bytes.p, ev->bytes.n, whole, &fault);
     if (err < 0) {
         refuse_unreadable(e, &from, &fault);
-        if (err <= SIP_E_FATAL && ev->transport != TP_UDP && ev->flow.worker == e->worker)
+        if (err <= SIP_E_FATAL && !whole && ev->flow.worker == e->worker)
             emit_close(e, ev->flow);
         return;
     }
+    struct flow *w = ev->flow.gen != 0 ? flow_get(e->flows, ev->flow) : NULL;
+    if (w != NULL)
+        keepalive_begin(e, w);
     if (e->msg.is_request)
         edge_on_request(e, &from, ev, hops);
     else
@@ -114,6 +124,7 @@ void edge_on_ping(struct edge *e, const struct event *ev)
 {
     struct origin from = origin_of(e, ev);
     e->count.pings++;
+    edge_on_alive(e, ev);
     emit_to(e, &from, SLICE("\r\n"));
 }
 
@@ -153,14 +164,14 @@ static void on_ack_without_route(struct edge *e, const struct origin *from)
     ack_follow(e, from, &hop);
 }
 
-static void on_ack(struct edge *e, const struct origin *from)
+static void on_ack(struct edge *e, const struct origin *from, const struct event *ev, unsigned hops)
 {
     struct txn_key key = txn_server_key(&e->seed, &e->msg, &e->facts, SIP_M_INVITE);
     struct relay *r = find_by(e, &e->by_key, key, false);
     unsigned todo = TXN_DO_PASS;
     if (r != NULL)
         todo = txn_recv_request(&r->server, true, &e->opts->timers, e->now);
-    if (r == NULL && acks_our_refusal(e))
+    if (r == NULL && (role_takes_ack(e, ev, hops) || acks_our_refusal(e)))
         return;
     if (todo & TXN_DO_PASS) {
         if (from->side == SIDE_OUTSIDE && !sip_has(&e->msg, SIP_H_ROUTE))
@@ -200,14 +211,24 @@ void edge_on_cancel(struct edge *e, const struct origin *from, const struct even
     relay_cancelled(e, r);
 }
 
+/* A request that is new here. */
+struct arrival {
+    const struct event *ev;
+    unsigned hops;
+    struct txn_key key;
+    uint64_t merge; /* 0: takes no part */
+    uint64_t loop_hash;
+};
+
 /* ---- new requests ---------------------------------------------------------------------------- */
 
-/* Addressed to this edge itself, by host and without a user. */
+/* Addressed to this edge itself, by host (or a domain that it answers for) and without a user. */
 static bool is_for_us(const struct edge *e)
 {
     const struct sip_facts *f = &e->facts;
     return f->uri.scheme != SIP_SCHEME_OTHER && f->uri.scheme != SIP_SCHEME_TEL &&
-           f->uri.user.n == 0 && is_own_host(e, f->uri.host, f->uri.port) &&
+           f->uri.user.n == 0 &&
+           (is_own_host(e, f->uri.host, f->uri.port) || role_has_domain(e, &f->uri)) &&
            !sip_has(&e->msg, SIP_H_ROUTE);
 }
 
@@ -275,7 +296,8 @@ static void relay_fill(struct edge *e, struct relay *r, const struct origin *fro
     r->loop_hash = loop_hash;
     r->call_hash = siphash(&call_seed, f->call_id.p, f->call_id.n);
     r->first_try = NO_TRY;
-    r->from_tag = token_tag_hash(f->from_tag);
+    if (f->method != SIP_M_REGISTER)
+        r->from_tag = token_tag_hash(f->from_tag);
     r->pool = w->kind == WHERE_POOL ? w->pool : NO_POOL;
     r->method = f->method;
     r->record_route = makes_dialog(f);
@@ -325,8 +347,25 @@ void edit_hops(struct edge *e)
     sip_set_header(&e->edits, SIP_H_MAX_FORWARDS, text_slice(&t), &e->out->scratch);
 }
 
-static void new_request(struct edge *e, const struct origin *from, struct txn_key key,
-                        uint64_t loop_hash)
+/* A REGISTER that is ours. One that needs no storing is answered without a relay: asked again, it
+ * gets the same answer. */
+static void on_register(struct edge *e, const struct origin *from, const struct arrival *a,
+                        const struct where *w)
+{
+    struct slice records;
+    if (!role_judge(e, from, &records))
+        return;
+    edit_hops(e);
+    struct relay *r = relay_new(e, from, a->key, a->merge, a->loop_hash, w);
+    if (r == NULL) {
+        refuse_full(e, from);
+        return;
+    }
+    log_begin(e, r);
+    role_store(e, r, records);
+}
+
+static void new_request(struct edge *e, const struct origin *from, struct arrival *a)
 {
     struct sip_fault fault;
     if (e->msg.method == SIP_M_OPTIONS && is_for_us(e)) {
@@ -339,13 +378,12 @@ static void new_request(struct edge *e, const struct origin *from, struct txn_ke
         way = txn_merge_key(&e->seed, &e->msg, &e->facts, (enum sip_method)e->facts.method);
         map_prefetch(&e->by_merge, way.a);
     }
-    fault = guard_request(e, loop_hash);
+    fault = guard_request(e, a->loop_hash);
     if (fault.status != 0) {
         refuse_request(e, from, &fault,
                        fault.status == 503 ? SLICE("Retry-After: 5\r\n") : SLICE_NONE, 'P');
         return;
     }
-    uint64_t merge = 0;
     if (e->facts.to_tag.n == 0) {
         bool known = find_by(e, &e->by_merge, way, true) != NULL;
         if (known && !passed_here(e, &e->msg)) {
@@ -355,7 +393,7 @@ static void new_request(struct edge *e, const struct origin *from, struct txn_ke
             return;
         }
         if (!known) /* else a spiral */
-            merge = way.a;
+            a->merge = way.a;
     }
     struct where w;
     route_request(e, from, &w);
@@ -363,8 +401,14 @@ static void new_request(struct edge *e, const struct origin *from, struct txn_ke
         refuse_request(e, from, &w.refused, SLICE_NONE, 'P');
         return;
     }
+    if (w.kind == WHERE_ROLE && !role_is_here(e, from, a->ev, a->hops, &w))
+        return;
+    if (w.kind == WHERE_ROLE && e->msg.method == SIP_M_REGISTER) {
+        on_register(e, from, a, &w);
+        return;
+    }
     edit_hops(e);
-    struct relay *r = relay_new(e, from, key, merge, loop_hash, &w);
+    struct relay *r = relay_new(e, from, a->key, a->merge, a->loop_hash, &w);
     if (r == NULL) {
         refuse_full(e, from);
         return;
@@ -383,7 +427,7 @@ void edge_on_request(struct edge *e, const struct origin *from, const struct eve
         return;
     }
     if (e->msg.method == SIP_M_ACK) {
-        on_ack(e, from);
+        on_ack(e, from, ev, hops);
         return;
     }
     if (e->msg.method == SIP_M_CANCEL) {
@@ -395,8 +439,10 @@ void edge_on_request(struct edge *e, const struct origin *from, const struct eve
     map_prefetch(&e->by_key, key.a);
     uint64_t loop_hash = loop_hash_of(e, &e->msg, &e->facts); /* meanwhile */
     struct relay *r = find_by(e, &e->by_key, key, false);
-    if (r != NULL)
+    if (r != NULL) {
         on_repeat(e, r);
-    else
-        new_request(e, from, key, loop_hash);
+        return;
+    }
+    struct arrival a = {.ev = ev, .hops = hops, .key = key, .loop_hash = loop_hash};
+    new_request(e, from, &a);
 }

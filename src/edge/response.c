@@ -65,6 +65,8 @@ static void pass_provisional(struct edge *e, struct relay *r, struct try *t)
             dur_ns half = pools_opts(e->pools, r->pool)->failover.try_timeout / 2;
             t->no_answer_at = mono_add(e->now, half);
         }
+        if (r->forks && !t->abandoned)
+            t->no_answer_at = MONO_NONE; /* the phone itself says so */
         t->heard_100 = true;
         pass_trying(e, r);
         return;
@@ -78,6 +80,8 @@ static void pass_provisional(struct edge *e, struct relay *r, struct try *t)
     t->heard_100 = true;
     t->rings = true;
     t->no_answer_at = MONO_NONE;
+    if (r->forks)
+        fork_rings(e, r, t);
 #ifndef WEIR_PLANTED_BUG /* a build of the tests alone, which the simulator has to find out */
     r->ringing = true;
 #endif
@@ -95,6 +99,8 @@ static void pass_success(struct edge *e, struct relay *r, struct try *t)
     if (bytes.n == 0)
         return;
     r->target_status = e->msg.status;
+    if (r->method == SIP_M_REGISTER && r->phone != 0)
+        phone_registered(e, r);
     if (r->first_us == UINT32_MAX)
         r->first_us = since_us(e->now, r->arrived);
     if (!r->answered) {
@@ -109,7 +115,7 @@ static void pass_success(struct edge *e, struct relay *r, struct try *t)
          * (16.7 step 5), whatever became of the server transaction. */
         emit_to(e, &r->from, bytes);
     }
-    if (r->method == SIP_M_INVITE)
+    if (r->method == SIP_M_INVITE || r->forks)
         relay_cancel_tries(e, r, t);
 }
 
@@ -160,6 +166,11 @@ static void pass_failure(struct edge *e, struct relay *r, struct try *t)
         try_judge(e, t, outcome_of(status), 0);
         return;
     }
+    if (r->forks) {
+        try_judge(e, t, outcome_of(status), 0);
+        fork_failed(e, r, t, without_via(e));
+        return;
+    }
     /* Cancelled, it moves nowhere either, but then the answer is 487. */
     if (!r->ringing && moves_on(e, r, status)) {
         try_failed(e, t, outcome_of(status), retry_after_of(&e->msg), status);
@@ -189,17 +200,20 @@ static void pass_failure(struct edge *e, struct relay *r, struct try *t)
 /* RFC 3261 17.1.1.3: built once from the request and this response, sent again for each repeat. */
 static void ack_failure(struct edge *e, struct relay *r, struct try *t)
 {
-    if (blocks_slice(&e->blocks, t->sent).n > 0) {
+    bool forked = t->way != NO_WAY;
+    if (blocks_slice(&e->blocks, t->sent).n > 0 && (!forked || t->acked)) {
         try_resend(e, t);
         return;
     }
-    if (!relay_index_kept(e, r))
+    if (!try_index_sent(e, r, t))
         return;
     struct slice line = via_line(e, t);
     struct text out = scratch_text(e, SIP_HEAD_BYTES_MAX);
     if (sip_write_ack(&out, &e->kept, line, e->facts.to) != 0)
         return;
     scratch_keep(e, &out);
+    t->acked = forked;
+    blocks_release(&e->blocks, &t->sent);
     if (!t->client.reliable && blocks_keep(&e->blocks, text_slice(&out), &t->sent) != 0)
         t->sent = BLOCK_NONE;
     try_send_bytes(e, t, text_slice(&out));
@@ -242,6 +256,8 @@ void edge_on_response(struct edge *e, const struct event *ev, unsigned hops)
         if (t != NULL && txn_is_final(&t->client)) {
             t->no_answer_at = MONO_NONE;
             try_leave_flow(e, t);
+            if (t->way != NO_WAY && !t->acked) /* a 2xx, or no INVITE: nobody asks for it again */
+                blocks_release(&e->blocks, &t->sent);
         }
         r = slab_get(&e->relays, of);
         if (r != NULL)

@@ -5,8 +5,13 @@
  *   from outside   only our own Record-Route tokens are believed; everything else that the message
  *                  says about its way is refused (or taken off, by configuration)
  *   from inside    Route and Request-URI are followed as RFC 3261 asks
- *   then           a token names the dialog's other end; else the first matching rule names a pool;
- *                  else, from inside, the next Route or the Request-URI */
+ *   then           a flow token names a connection, and that of a dialog its other end; else the
+ *                  first matching rule names a pool; else, from inside, the next Route or the
+ *                  Request-URI
+ *
+ * What leads to a phone leads down the very connection that the token names, or nowhere (430). When
+ * that is one of another edge of the fleet, the request goes to that edge with its Route as it is.
+ */
 #include "edge/edge_int.h"
 
 struct route_set {
@@ -14,8 +19,12 @@ struct route_set {
     unsigned popped; /* leading values that were ours */
     bool stripped;   /* what is left is not believed */
     bool has_token, bad_token;
+    bool has_flow; /* a flow token on top: `flow` */
+    bool elsewhere; /* the value at `popped` leads to a flow of another edge: `node` */
     bool outsider; /* the sender is held to what outsiders may do */
-    struct token token;
+    uint16_t node;
+    struct token token; /* of the dialog */
+    struct token flow;
     struct slice token_text;
     struct slice uri;      /* Request-URI to send; p NULL = as it came */
     struct slice appended; /* strict next hop: the old Request-URI goes last */
@@ -59,7 +68,7 @@ static bool is_sip(const struct sip_uri *u)
     return u->scheme == SIP_SCHEME_SIP || u->scheme == SIP_SCHEME_SIPS;
 }
 
-/* A user part at one of our own addresses: is it a token of this dialog? */
+/* A user part at one of our own addresses: is it a token of this dialog, or of a flow? */
 static bool take_token(const struct edge *e, struct route_set *s, struct slice user)
 {
     if (s->has_token && slice_equal(user, s->token_text))
@@ -67,30 +76,87 @@ static bool take_token(const struct edge *e, struct route_set *s, struct slice u
     struct token token;
     if (token_parse(&e->opts->keys, user, e->facts.call_id, &token) != 0)
         return false;
+    if (token.kind == TOKEN_FLOW) {
+        s->has_flow = true;
+        s->flow = token;
+        return true;
+    }
     s->has_token = true;
     s->token = token;
     s->token_text = user;
     return true;
 }
 
+/* The From tag tells which end of a dialog speaks, so the other one is meant. */
+static bool to_callee(const struct edge *e, const struct token *t)
+{
+    return t->from_tag == token_tag_hash(e->facts.from_tag);
+}
+
+/* The outside end that the dialog's token leads to; NULL when it leads to none that it knows. */
+static const struct token_end *end_meant(const struct edge *e, const struct token *t)
+{
+    if (to_callee(e, t))
+        return t->has_callee && t->side_callee == SIDE_OUTSIDE ? &t->callee_end : NULL;
+    return t->side_caller == SIDE_OUTSIDE ? &t->end : NULL;
+}
+
+static const struct edge_neighbour *neighbour(const struct edge *e, uint16_t node)
+{
+    for (int i = 0; i < e->opts->fleet_count; i++)
+        if (e->opts->fleet[i].id == node)
+            return &e->opts->fleet[i];
+    return NULL;
+}
+
+/* Does what was read last lead to a connection that another edge holds? */
+static bool leads_elsewhere(const struct edge *e, const struct origin *from, struct route_set *s)
+{
+    const struct token *t = s->has_flow ? &s->flow : &s->token;
+    if (t->node == e->opts->node_id || (s->has_flow && from->side == SIDE_OUTSIDE))
+        return false;
+    if (!s->has_flow && end_meant(e, t) == NULL)
+        return false;
+    s->node = t->node;
+    return neighbour(e, t->node) != NULL;
+}
+
+/* A phone may name the flow that it speaks on (RFC 5626 5.3), and no other. It leads nowhere then:
+ * the rules say where. */
+static void leave_own_flow(struct edge *e, const struct origin *from, struct route_set *s)
+{
+    const struct token *t = &s->flow;
+    bool same = t->node == e->opts->node_id && t->end.transport == from->transport;
+    if (from->transport == TP_UDP)
+        same = same && t->end.listener == from->listener && addr_equal(&t->end.addr, &from->source);
+    else
+        same = same && flow_id_equal(t->end.flow, from->flow);
+    s->has_flow = false;
+    if (!same)
+        s->bad_token = true;
+}
+
 /* RFC 3261 16.4: a strict router in front of us put our Record-Route URI into the Request-URI and
  * the real one at the end of the Route. */
-static int undo_strict_router(struct edge *e, struct route_set *s)
+static int undo_strict_router(struct edge *e, const struct origin *from, struct route_set *s)
 {
     const struct sip_uri *u = &e->facts.uri;
+    struct slice original;
     if (s->count == 0 || u->user.n == 0 || !is_sip(u) || !is_own_host(e, u->host, u->port) ||
-        !take_token(e, s, u->user))
+        contact_original(e, u, &original) || !take_token(e, s, u->user))
         return 0;
     struct sip_uri last;
     if (route_uri(e, s->value[s->count - 1], &s->uri, &last) != 0)
         return -1;
     s->count--;
+    if (s->has_flow && from->side == SIDE_OUTSIDE)
+        leave_own_flow(e, from, s);
     return 0;
 }
 
-static int pop_own_routes(struct edge *e, struct route_set *s)
+static int pop_own_routes(struct edge *e, const struct origin *from, struct route_set *s)
 {
-    while (s->popped < s->count) {
+    while (s->popped < s->count && !s->has_flow) {
         struct slice text;
         struct sip_uri u;
         if (route_uri(e, s->value[s->popped], &text, &u) != 0)
@@ -102,7 +168,13 @@ static int pop_own_routes(struct edge *e, struct route_set *s)
             break;
         if (u.user.n > 0 && !take_token(e, s, u.user))
             s->bad_token = true;
+        else if (u.user.n > 0 && leads_elsewhere(e, from, s)) {
+            s->elsewhere = true;
+            return 0;
+        }
         s->popped++;
+        if (s->has_flow && from->side == SIDE_OUTSIDE)
+            leave_own_flow(e, from, s);
     }
     return 0;
 }
@@ -135,6 +207,11 @@ static void to_uri(struct edge *e, struct where *w, const struct sip_uri *u)
         return;
     }
     int tp = sip_uri_transport(u, TP_UDP);
+    if (tp == TP_WS || tp == TP_WSS) {
+        /* A browser is reached by the connection that it opened, or not at all (RFC 7118 5). */
+        refuse(w, 480, SLICE("No Flow To This Client"));
+        return;
+    }
     if (tp != TP_UDP && tp != TP_TCP) {
         refuse(w, 500, SLICE("Transport Not Available"));
         return;
@@ -154,41 +231,98 @@ static void to_uri(struct edge *e, struct where *w, const struct sip_uri *u)
     w->name_transport = given ? (uint8_t)tp : 255;
 }
 
-/* Down the very path that the caller's request came up. */
-static void to_caller_flow(struct edge *e, struct where *w, const struct token *t)
+/* Down the very path that requests of this end come up. `node`: of the edge that it is an end of. */
+static void to_end(struct edge *e, struct where *w, const struct token_end *end, uint16_t node)
 {
     w->kind = WHERE_HOP;
-    w->hop = (struct hop){.addr = t->caller,
-                          .transport = t->transport,
+    w->hop = (struct hop){.addr = end->addr,
+                          .flow = end->flow,
+                          .transport = end->transport,
                           .side = SIDE_OUTSIDE,
-                          .listener = t->listener};
-    bool listens = t->listener < LISTENERS_MAX && e->opts->listener[t->listener].used &&
-                   e->opts->listener[t->listener].transport == t->transport;
+                          .listener = end->listener,
+                          .fixed_flow = end->flow.gen != 0 || end->flow.slot != 0};
+    bool listens = end->listener < LISTENERS_MAX && e->opts->listener[end->listener].used &&
+                   e->opts->listener[end->listener].transport == end->transport;
     if (!listens)
         w->hop.listener = LISTENER_NONE;
-    if (t->flow.gen != 0) {
-        w->hop.flow = t->flow;
-        w->hop.fixed_flow = true;
-    }
+    if (w->hop.fixed_flow && node != e->opts->node_id) /* and of none that we know */
+        w->hop.flow = (struct flow_id){.worker = e->worker};
 }
 
-/* Within a dialog of ours: the From tag tells which end speaks, so the other one is meant. */
+/* The flow that the token on top names. */
+static void to_flow(struct edge *e, struct where *w, const struct token *t)
+{
+    w->by_token = true;
+    to_end(e, w, &t->end, t->node);
+    if (t->end.transport == TP_UDP && w->hop.listener == LISTENER_NONE)
+        refuse(w, 430, SLICE("Flow Failed"));
+}
+
+/* To the edge that holds the connection, which finds the Route as we did. What an outsider sends
+ * there must have no other way to go: that edge believes us. */
+static void to_neighbour(struct edge *e, uint8_t side, struct where *w, struct route_set *s)
+{
+    const struct edge_neighbour *n = neighbour(e, s->node);
+    for (unsigned i = s->popped; side == SIDE_OUTSIDE && i < s->count; i++) {
+        struct slice text;
+        struct sip_uri u;
+        if (route_uri(e, s->value[i], &text, &u) == 0 && slice_equal(u.user, s->token_text))
+            continue;
+        e->count.routes_refused++;
+        refuse(w, 403, SLICE("Route Not Allowed"));
+        return;
+    }
+    w->kind = WHERE_HOP;
+    w->by_token = true;
+    w->hop = (struct hop){.addr = n->addr,
+                          .transport = n->transport,
+                          .side = SIDE_INSIDE,
+                          .listener = LISTENER_NONE};
+    e->count.to_fleet++;
+}
+
+/* Within a dialog of ours. */
 static void to_dialog_peer(struct edge *e, struct where *w, struct route_set *s,
                            const struct sip_uri *target)
 {
     const struct token *t = &s->token;
     w->by_token = true;
-    bool to_callee = t->from_tag == token_tag_hash(e->facts.from_tag);
-    uint8_t side = to_callee ? t->side_callee : t->side_caller;
-    if (!to_callee && side == SIDE_OUTSIDE) {
-        to_caller_flow(e, w, t);
+    bool callee = to_callee(e, t);
+    uint8_t side = callee ? t->side_callee : t->side_caller;
+    const struct token_end *end = end_meant(e, t);
+    if (end != NULL) {
+        to_end(e, w, end, t->node);
         return;
     }
     w->inside_only = s->outsider && side == SIDE_INSIDE;
-    w->callee = to_callee ? t->callee : token_host_hash(&t->caller);
+    w->callee = callee ? t->callee : token_host_hash(&t->end.addr);
     to_uri(e, w, target);
     if (w->kind == WHERE_HOP)
         w->hop.side = side;
+}
+
+/* A Contact that we rewrote for a registrar without Path comes back as Request-URI: what the phone
+ * wrote goes on, down its flow. False when it is none. */
+static bool by_contact(struct edge *e, struct where *w, struct route_set *s,
+                       const struct sip_uri *target)
+{
+    struct slice original;
+    if (!is_sip(target) || !is_own_host(e, target->host, target->port) ||
+        !contact_original(e, target, &original))
+        return false;
+    if (original.n == 0 || !take_token(e, s, target->user) || !s->has_flow) {
+        e->count.tokens_bad++;
+        refuse(w, 430, SLICE("Flow Failed"));
+        return true;
+    }
+    s->node = s->flow.node;
+    if (s->node != e->opts->node_id && neighbour(e, s->node) != NULL) {
+        to_neighbour(e, SIDE_INSIDE, w, s);
+        return true;
+    }
+    s->uri = original;
+    to_flow(e, w, &s->flow);
+    return true;
 }
 
 static bool by_rule(const struct edge *e, const struct origin *from, struct where *w)
@@ -199,7 +333,7 @@ static bool by_rule(const struct edge *e, const struct origin *from, struct wher
             continue;
         if (rule->method.n > 0 && !slice_equal(rule->method, e->facts.method_name))
             continue;
-        w->kind = WHERE_POOL;
+        w->kind = rule->role != ROLE_NONE ? WHERE_ROLE : WHERE_POOL;
         w->pool = rule->pool;
         return true;
     }
@@ -233,6 +367,14 @@ static void decide(struct edge *e, const struct origin *from, struct where *w, s
         refuse(w, 400, SLICE("Bad Route"));
         return;
     }
+    if (s->elsewhere && !s->stripped) {
+        to_neighbour(e, from->side, w, s);
+        return;
+    }
+    if (s->has_flow) {
+        to_flow(e, w, &s->flow);
+        return;
+    }
     if (s->popped < s->count && !s->stripped) {
         to_next_route(e, w, s);
         return;
@@ -241,9 +383,13 @@ static void decide(struct edge *e, const struct origin *from, struct where *w, s
         to_dialog_peer(e, w, s, &target);
         return;
     }
-    bool follow_uri = from->side == SIDE_INSIDE && e->facts.to_tag.n > 0;
-    if (!follow_uri && by_rule(e, from, w))
+    if (from->side == SIDE_INSIDE && by_contact(e, w, s, &target))
         return;
+    bool follow_uri = from->side == SIDE_INSIDE && e->facts.to_tag.n > 0;
+    if (!follow_uri && by_rule(e, from, w)) {
+        w->target = target;
+        return;
+    }
     if (from->side == SIDE_OUTSIDE ||
         (is_sip(&target) && is_own_host(e, target.host, target.port))) {
         e->count.unroutable++;
@@ -288,8 +434,7 @@ static void edit_routes(struct edge *e, const struct route_set *s, bool was_stri
 
 static uint8_t speaker_side(const struct edge *e, const struct token *t)
 {
-    bool is_caller = t->from_tag == token_tag_hash(e->facts.from_tag);
-    return is_caller ? t->side_caller : t->side_callee;
+    return to_callee(e, t) ? t->side_caller : t->side_callee;
 }
 
 /* The From tag tells which end of the dialog speaks; an end that is inside does not speak to us
@@ -305,8 +450,14 @@ static bool may_speak(const struct edge *e, const struct origin *from, const str
 static bool trust_routes(struct edge *e, const struct origin *from, struct where *w,
                          struct route_set *s)
 {
-    if (from->side == SIDE_INSIDE)
-        return true;
+    if (from->side == SIDE_INSIDE) {
+        if (!s->bad_token)
+            return true;
+        /* Whoever stood for this token is not reached by guessing. */
+        e->count.tokens_bad++;
+        refuse(w, 430, SLICE("Flow Failed"));
+        return false;
+    }
     if (s->has_token && !may_speak(e, from, &s->token))
         s->bad_token = true;
     /* That a hash fits lets its owner speak (addresses that fit can be searched for), but not lead
@@ -343,7 +494,8 @@ void route_request(struct edge *e, const struct origin *from, struct where *w)
     struct route_set s;
     memset(&s, 0, offsetof(struct route_set, value));
     memset(w, 0, sizeof *w);
-    if (collect(e, &s) != 0 || undo_strict_router(e, &s) != 0 || pop_own_routes(e, &s) != 0) {
+    if (collect(e, &s) != 0 || undo_strict_router(e, from, &s) != 0 ||
+        pop_own_routes(e, from, &s) != 0) {
         refuse(w, 400, SLICE("Bad Route"));
         return;
     }
@@ -356,4 +508,30 @@ void route_request(struct edge *e, const struct origin *from, struct where *w)
     edits_begin(e, &e->msg, 0);
     sip_stamp_via(&e->edits, &e->facts, &from->source, &e->out->scratch);
     edit_routes(e, &s, was_strict);
+}
+
+/* Where the Path or the Contact of a binding leads: to a flow of ours or of a neighbour, else as RFC
+ * 3263 says. Returns whether the URI was a token of ours, which goes no further. */
+bool route_to_uri(struct edge *e, struct where *w, const struct sip_uri *u)
+{
+    struct token token;
+    if (is_sip(u) && u->user.n > 0 &&
+        token_parse(&e->opts->keys, u->user, SLICE_NONE, &token) == 0 && token.kind == TOKEN_FLOW) {
+        const struct edge_neighbour *n = neighbour(e, token.node);
+        if (token.node == e->opts->node_id) {
+            to_flow(e, w, &token);
+            return true;
+        }
+        if (n != NULL) {
+            w->kind = WHERE_HOP;
+            w->hop = (struct hop){.addr = n->addr,
+                                  .transport = n->transport,
+                                  .side = SIDE_INSIDE,
+                                  .listener = LISTENER_NONE};
+            e->count.to_fleet++;
+            return false;
+        }
+    }
+    to_uri(e, w, u);
+    return false;
 }

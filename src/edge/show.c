@@ -175,10 +175,14 @@ static void flow_row(struct edge *e, struct text *t, const struct flow *w)
         put_text_field(t, "listener", e->opts->listener[w->listener].name);
     put_text_field(t, "opened_by", w->id.slot & FLOW_OUT ? SLICE("us") : SLICE("peer"));
     put_text_field(t, "state", w->connecting ? SLICE("connecting") : SLICE("open"));
-    put_number(t, "age_ms", mono_since(e->now, w->opened) / NS_MS);
+    put_number(t, "age_ms", mono_since(e->now, (mono_ns)w->opened_s * NS_S) / NS_MS);
+    put_number(t, "idle_ms", mono_since(e->now, w->last_in) / NS_MS);
     put_number(t, "messages_in", w->messages_in);
     put_number(t, "messages_out", w->messages_out);
     put_number(t, "open", w->open);
+    put_number(t, "pings", w->pings);
+    if (flow_name(e->flows, w).n > 0)
+        put_text_field(t, "name", flow_name(e->flows, w));
     put_number(t, "generation", w->id.gen);
     put_number(t, "worker", e->worker);
     TEXT_LIT(t, "}\n");
@@ -212,12 +216,18 @@ static void show_counters(struct edge *e, uint64_t *cursor, struct text *t)
     put_number(t, "tries_now", load.tries);
     put_number(t, "blocks_now", load.blocks);
     put_number(t, "flows_now", load.flows);
+    if (e->registrar != NULL) {
+        struct registrar_load bound = registrar_load(e->registrar);
+        put_number(t, "aors_now", bound.aors);
+        put_number(t, "bindings_now", bound.bindings);
+    }
     put_number(t, "worker", e->worker);
     TEXT_LIT(t, "}\n");
     *cursor = 0;
 }
 
-void edge_show(struct edge *e, enum command_kind what, uint64_t *cursor, struct text *t)
+void edge_show(struct edge *e, enum command_kind what, struct slice argument, uint64_t *cursor,
+               struct text *t)
 {
     if (what == CMD_SHOW_POOLS)
         show_pools(e, cursor, t);
@@ -225,6 +235,10 @@ void edge_show(struct edge *e, enum command_kind what, uint64_t *cursor, struct 
         show_transactions(e, cursor, t);
     else if (what == CMD_SHOW_FLOWS)
         show_flows(e, cursor, t);
+    else if (what == CMD_SHOW_BINDINGS && e->registrar != NULL)
+        registrar_show(e->registrar, argument, cursor, e->now, t);
+    else if (what == CMD_SHOW_BINDINGS)
+        *cursor = 0;
     else
         show_counters(e, cursor, t);
 }

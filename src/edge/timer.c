@@ -9,6 +9,8 @@
 mono_ns edge_deadline(const struct edge *e)
 {
     mono_ns at = mono_min(wheel_deadline(&e->wheel), pool_deadline(e->pools));
+    if (e->registrar != NULL)
+        at = mono_min(at, registrar_deadline(e->registrar));
     return mono_min(at, keepalive_deadline(e));
 }
 
@@ -17,6 +19,10 @@ mono_ns edge_deadline(const struct edge *e)
 /* One deadline over all tries has passed, or Timer C. */
 static void relay_gives_up(struct edge *e, struct relay *r)
 {
+    if (r->forks) {
+        fork_gives_up(e, r);
+        return;
+    }
     bool timer_c = e->now >= r->timer_c_at;
     r->give_up_at = MONO_NONE;
     r->timer_c_at = MONO_NONE;
@@ -60,9 +66,13 @@ static void caller_left(struct edge *e, struct relay *r)
 static void relay_due(struct edge *e, struct relay *r)
 {
     handle h = slab_handle(&e->relays, r);
-    if (r->caller_gone)
+    if (r->storing && e->now >= r->give_up_at)
+        role_store_silent(e, r);
+    if (r->caller_gone && !r->storing)
         caller_left(e, r);
-    if (!r->answered && (e->now >= r->give_up_at || e->now >= r->timer_c_at))
+    if (r->fork_due && !r->answered)
+        fork_go(e, r);
+    if (!r->answered && !r->storing && (e->now >= r->give_up_at || e->now >= r->timer_c_at))
         relay_gives_up(e, r);
     r = slab_get(&e->relays, h);
     if (r == NULL)
@@ -138,6 +148,12 @@ static void no_answer(struct edge *e, struct relay *r, struct try *t)
         try_failed(e, t, POOL_REFUSED, 0, -1);
         return;
     }
+    if (r->forks) {
+        t->no_answer_at = MONO_NONE;
+        if (!t->heard_100 && fork_has_alternative(e, r, t))
+            try_failed(e, t, POOL_NO_ANSWER, 0, 0);
+        return;
+    }
     if (t->heard_100 && target_is_alive(e, r, t))
         return;
     t->no_answer_at = MONO_NONE;
@@ -183,6 +199,8 @@ static void request_due(struct edge *e, struct relay *r, struct try *t)
     t = slab_get(&e->tries, h);
     if (t == NULL)
         return;
+    if (t->want_cancel && t->client.state == TXN_PROCEEDING)
+        try_cancel(e, t);
     unsigned todo = 0;
     if (e->now >= txn_deadline(&t->client))
         todo = txn_expire(&t->client, &e->opts->timers, e->now);
@@ -264,11 +282,20 @@ void edge_on_timer(struct edge *e)
             try_due(e, CONTAINER(n, struct try, timer));
     }
     probes_run(e);
+    role_expire(e);
     keepalive_run(e);
     tell_changes(e);
 }
 
 /* ---- connections ----------------------------------------------------------------------------- */
+
+/* What a certificate proved about the peer. */
+static void name_flow(struct edge *e, const struct event *ev)
+{
+    struct flow *w = flow_get(e->flows, ev->flow);
+    if (w != NULL && ev->bytes.n > 0)
+        flow_set_name(e->flows, w, ev->bytes);
+}
 
 void edge_on_flow_opened(struct edge *e, const struct event *ev)
 {
@@ -277,6 +304,7 @@ void edge_on_flow_opened(struct edge *e, const struct event *ev)
         if (w == NULL)
             return;
         w->connecting = false;
+        name_flow(e, ev);
         flow_connect_result(e->flows, &w->peer, w->transport, true, e->now);
         return;
     }
@@ -286,26 +314,71 @@ void edge_on_flow_opened(struct edge *e, const struct event *ev)
         emit(e, ACT_CLOSE)->flow = ev->flow;
     else
         e->count.flows_accepted++;
+    name_flow(e, ev);
+}
+
+/* The workers that were handed what came over it: their bindings and calls end with it. */
+static void tell_owners(struct edge *e, const struct flow *w)
+{
+    for (uint32_t i = 0; i < e->workers && w->owners != 0; i++) {
+        if ((w->owners >> i & 1) == 0)
+            continue;
+        struct action *a = emit(e, ACT_HANDOVER);
+        a->worker = (uint8_t)i;
+        a->hand =
+            (struct hand){.kind = HAND_FLOW_GONE, .from_worker = (uint8_t)e->worker, .flow = w->id};
+        emit_bytes(e, a, SLICE_NONE);
+        e->count.handed_over++;
+    }
 }
 
 /* A connection may carry thousands of tries: each is marked here and judged by its timer, so that
  * one step stays short. */
+static void try_breaks(struct edge *e, struct try *t)
+{
+    try_leave_flow(e, t);
+    t->broken = true;
+    wheel_arm(&e->wheel, &t->timer, e->now);
+}
+
+static void asker_breaks(struct edge *e, struct relay *r)
+{
+    relay_leave_flow(e, r);
+    r->caller_gone = true;
+    wheel_arm(&e->wheel, &r->timer, e->now);
+}
+
 static void flow_breaks(struct edge *e, struct flow *w)
 {
     w->closing = true;
-    while (w->users != FLOW_END) {
-        struct try *t = try_at(e, w->users);
-        try_leave_flow(e, t);
-        t->broken = true;
-        wheel_arm(&e->wheel, &t->timer, e->now);
-    }
-    while (w->askers != FLOW_END) {
-        struct relay *r = relay_at(e, w->askers);
-        relay_leave_flow(e, r);
-        r->caller_gone = true;
-        wheel_arm(&e->wheel, &r->timer, e->now);
-    }
+    while (w->users != FLOW_END)
+        try_breaks(e, try_at(e, w->users));
+    while (w->askers != FLOW_END)
+        asker_breaks(e, relay_at(e, w->askers));
+    tell_owners(e, w);
+    role_flow_gone(e, w->id);
     flow_forget(e->flows, w);
+}
+
+/* What was handed to us from there, and what we sent there. */
+void edge_on_flow_gone(struct edge *e, struct flow_id flow)
+{
+    if (flow.worker == e->worker)
+        return;
+    const struct remote *at = &e->remote[flow.gen % REMOTE_FLOWS];
+    for (uint32_t slot = at->users; slot != FLOW_END;) {
+        struct try *t = try_at(e, slot);
+        slot = t->flow_next;
+        if (flow_id_equal(t->hop.flow, flow))
+            try_breaks(e, t);
+    }
+    for (uint32_t slot = at->askers; slot != FLOW_END;) {
+        struct relay *r = relay_at(e, slot);
+        slot = r->flow_next;
+        if (flow_id_equal(r->from.flow, flow))
+            asker_breaks(e, r);
+    }
+    role_flow_gone(e, flow);
 }
 
 void edge_on_flow_closed(struct edge *e, const struct event *ev)
@@ -362,13 +435,24 @@ void edge_on_unreachable(struct edge *e, const struct event *ev)
     wheel_arm(&e->wheel, &t->timer, e->now);
 }
 
-/* When that connection is gone, whoever wants to send there has to hear of it. */
-void edge_on_send(struct edge *e, struct flow_id flow, struct slice bytes)
+/* When that connection is gone, whoever wants to send there has to hear of it; or that phone. */
+void edge_on_send(struct edge *e, const struct event *ev)
 {
-    emit_flow(e, flow, bytes);
-    if (flow_get(e->flows, flow) != NULL)
+    bool there;
+    if (ev->flow.gen == 0) {
+        there = phones_match(e->phones, ev->listener, &ev->source, ev->flow.slot);
+        if (there)
+            emit_udp(e, ev->listener, &ev->source, ev->bytes);
+    } else {
+        emit_flow(e, ev->flow, ev->bytes);
+        there = flow_get(e->flows, ev->flow) != NULL;
+    }
+    if (there)
         return;
-    struct event gone = {.kind = EV_UNREACHABLE, .flow = flow, .bytes = slice_take(bytes, 1024)};
+    struct event gone = {.kind = EV_UNREACHABLE,
+                         .flow = ev->flow,
+                         .source = ev->source,
+                         .bytes = slice_take(ev->bytes, 1024)};
     edge_on_unreachable(e, &gone);
 }
 

@@ -57,7 +57,9 @@ static void on_handed(struct engine *e, const struct event *ev)
                           .bytes = slice_take(bytes, head.len),
                           .wall_ns = head.arrived_wall_ns};
     if (head.kind == HAND_SEND)
-        edge_on_send(e->edge, head.flow, inner.bytes);
+        edge_on_send(e->edge, &inner);
+    else if (head.kind == HAND_FLOW_GONE)
+        edge_on_flow_gone(e->edge, head.flow);
     else if (head.kind == EV_UNREACHABLE)
         edge_on_unreachable(e->edge, &inner);
     else
@@ -98,7 +100,10 @@ static void on_command(struct engine *e, const struct event *ev, struct actions 
     char *page = arena_take(&out->scratch, SHOW_BYTES, 8);
     MUST(page != NULL);
     struct text t = text_into(page, SHOW_BYTES);
-    edge_show(e->edge, (enum command_kind)ev->command, &cursor, &t);
+    if (ev->command == CMD_UNBIND)
+        edge_unbind(e->edge, ev->bytes, &t);
+    else
+        edge_show(e->edge, (enum command_kind)ev->command, ev->bytes, &cursor, &t);
     reply(out, ev, text_slice(&t), cursor, 0);
 }
 
@@ -150,7 +155,10 @@ int engine_step(struct engine *e, const struct event *ev, mono_ns now, struct ac
         edge_on_alive(e->edge, ev);
         break;
     case EV_STORED:
+        edge_on_stored(e->edge, ev);
+        break;
     case EV_BINDING:
+        edge_on_binding(e->edge, ev);
         break;
     case EV_CONFIG:
         return on_config(e, ev, now);

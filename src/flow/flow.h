@@ -1,16 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * flow: who is reachable over which connection, and the tokens that say so in our own Record-Route
- * URIs. A token can be read by anybody and made by nobody else:
+ * flow: who is reachable over which connection, and the tokens that say so in our own URIs. A token
+ * can be read by anybody and made by nobody else:
  *
- *      base64url( version | key id | kind | sides | node | worker | listener | transport |
- *                 from-tag hash | callee hash | family, port, ip   (UDP: the caller's address)
- *                               | slot, generation   (stream: the caller's very connection)
- *                 | MAC )
+ *      base64url( version | key id | kind | bits | node | …  | MAC )
+ *
+ *      kind     …                                               stands in
+ *      ROUTE    from-tag hash | callee hash | caller's end      Record-Route of a dialog
+ *                                          [| callee's end]
+ *      FLOW     end                                             Path, or the user of a Contact
+ *
+ *      end      worker | listener | transport | port | ip | slot, generation   (stream)
+ *                                                         | phone              (UDP)
+ *
  *      MAC = HMAC-SHA-256( key, everything before it, Call-ID ) cut to 96 bits
  *
- * The Call-ID takes part in the MAC but not in the text: a token lifted into another dialog does
- * not verify. Keys are shared by a fleet; the first signs, all verify, so that keys can rotate. */
+ * The Call-ID of a ROUTE token takes part in the MAC but not in the text: lifted into another
+ * dialog it does not verify. A FLOW token outlives the call that brought it: its Call-ID is empty.
+ * The kind stands under the MAC, so neither can pose as the other. Keys are shared by a fleet; the
+ * first signs, all verify, so that keys can rotate. */
 #ifndef WEIR_FLOW_H
 #define WEIR_FLOW_H
 
@@ -19,7 +27,7 @@
 
 enum side { SIDE_OUTSIDE = 0, SIDE_INSIDE = 1 };
 
-enum { TOKEN_KEY_BYTES_MIN = 16, TOKEN_KEY_BYTES_MAX = 64, TOKEN_TEXT_MAX = 96 };
+enum { TOKEN_KEY_BYTES_MIN = 16, TOKEN_KEY_BYTES_MAX = 64, TOKEN_TEXT_MAX = 128 };
 
 /* A key made ready: the two halves of an HMAC after its key block, so that signing costs two
  * compressions less and allocates nothing. Filled by token_key_init() only. */
@@ -41,58 +49,98 @@ MUST_USE int token_key_init(struct token_key *k, struct slice secret);
 void flow_mac(const struct token_key *k, const struct slice *parts, unsigned count,
               uint8_t ret_mac[32]);
 
-enum token_kind { TOKEN_ROUTE = 1 };
+enum token_kind { TOKEN_ROUTE = 1, TOKEN_FLOW = 2 };
+
+/* One end: a connection and no other, or an address over UDP. */
+struct token_end {
+    struct addr addr;
+    struct flow_id flow; /* gen 0: UDP, `slot` is then phone_hash() of who is there, or 0; `worker`
+                            is always the one that hears it */
+    uint8_t listener;    /* that it came in on */
+    uint8_t transport;
+};
 
 struct token {
     uint8_t kind;
-    uint8_t side_caller; /* where the request that began the dialog came from */
-    uint8_t side_callee; /* where it went */
-    uint8_t listener;    /* that it came in on */
-    uint8_t transport;   /* it came over */
-    uint16_t node;       /* node id of the edge that made it */
-    uint16_t worker;
-    uint32_t from_tag;   /* low bits of a hash of the caller's tag: tells the direction */
-    uint32_t callee;     /* token_host_hash() of where it was sent: the dialog may reach it again */
-    struct addr caller;  /* its source address */
-    struct flow_id flow; /* its connection; gen 0 for UDP */
+    uint8_t side_caller;   /* ROUTE: where the request that began the dialog came from */
+    uint8_t side_callee;   /* ROUTE: where it went */
+    bool has_callee;       /* ROUTE: callee_end is there */
+    uint16_t node;         /* node id of the edge that made it */
+    uint32_t from_tag;     /* ROUTE: hash of the caller's tag: tells the direction */
+    uint32_t callee;       /* ROUTE: token_host_hash() of where it was sent: the dialog may reach it
+                              again */
+    struct token_end end;  /* FLOW: the flow; ROUTE: the caller's */
+    struct token_end callee_end; /* where the callee is an outside flow */
 };
 
-/* Appends the token's text. `from_tag` is hashed into token->from_tag's place by the caller with
- * token_tag_hash(). */
+/* Appends the token's text. `call_id` is left out of a TOKEN_FLOW. `from_tag` is hashed into
+ * token->from_tag's place by the caller with token_tag_hash(). */
 void token_put(struct text *t, const struct token_keys *keys, const struct token *token,
                struct slice call_id);
 
 enum token_err { TOKEN_E_FORM = -401, TOKEN_E_KEY = -402, TOKEN_E_MAC = -403 };
 
-/* Reads and verifies. Constant time in the MAC. Returns 0 or a token_err; untouched on failure. */
+/* Reads and verifies a token of either kind: who asks looks at ret_token->kind. Constant time in the
+ * MAC. Returns 0 or a token_err; untouched on failure. */
 MUST_USE int token_parse(const struct token_keys *keys, struct slice text, struct slice call_id,
                          struct token *ret_token);
 
 /* The same for every edge that shares nothing but the algorithm. */
 uint32_t token_tag_hash(struct slice tag);
 uint32_t token_host_hash(const struct addr *host); /* the port does not count */
+/* Who registers: by its +sip.instance, else by the address-of-record. Never 0. */
+uint32_t phone_hash(struct slice identity);
+
+/* ---- phones over UDP --------------------------------------------------------------------------
+ *
+ * A connection ends with its phone; an address over UDP does not. A NAT may give it to another
+ * phone, and nothing says so but the REGISTER of that other one:
+ *
+ *      (listener, 203.0.113.9:40001) ──▶ heard 12 s ago | alice's phone
+ *                 bob's phone registers from there, after a silence ──▶ | bob's phone
+ *
+ * A phone with several lines registers each from the same address, but without a silence as long as
+ * NATs wait: then they are all there. What names another phone than the one that is there is not
+ * sent. The table is bounded; of an address that it does not know it says that anybody may be
+ * there. */
+struct phones;
+size_t phones_memory(uint32_t max);
+struct phones *phones_new(struct arena *mem, uint32_t max, struct hash_seed seed);
+/* Something came from there. */
+void phones_heard(struct phones *p, uint8_t listener, const struct addr *a, mono_ns now);
+/* A registration from there succeeded. */
+void phones_note(struct phones *p, uint8_t listener, const struct addr *a, uint32_t phone,
+                 mono_ns now);
+/* May `phone` (0: whoever) be there still? */
+bool phones_match(const struct phones *p, uint8_t listener, const struct addr *a, uint32_t phone);
+/* One that is there; 0 = unknown. */
+uint32_t phones_at(const struct phones *p, uint8_t listener, const struct addr *a);
 
 /* ---- flows ----------------------------------------------------------------------------------- */
 
-/* A stream connection as the engine sees it. */
+/* A stream connection as the engine sees it: 104 bytes, for there are many. */
 struct flow {
     struct flow_id id;
     struct addr peer;
     uint8_t listener; /* LISTENER_NONE: we opened it without one */
     uint8_t transport;
     uint8_t side;
-    bool connecting;
-    bool closing;
-    handle target;   /* pool target that it leads to, if we opened it for one */
-    uint32_t next;   /* next of the same peer; FLOW_END ends */
-    uint32_t users;  /* head of the edge's list of tries on it; FLOW_END ends */
-    uint32_t askers; /* head of the edge's list of relays that wait on it for an answer */
-    uint32_t open;   /* how many those are */
-    mono_ns opened;
-    uint64_t messages_in, messages_out;
-    mono_ns last_in;
+    bool connecting : 1, closing : 1;
+    mono_ns last_in;                   /* when the peer last showed a sign of life */
+    uint64_t owners; /* bit per worker that was handed what came over it: it hears of the end */
+    uint32_t opened_s;                 /* on the monotonic clock */
+    uint32_t users;                    /* head of the edge's list of tries on it; FLOW_END ends */
+    uint32_t askers;                   /* head of the edge's list of relays that wait on it for an
+                                          answer */
+    uint32_t open;                     /* how many tries those are */
+    uint32_t messages_in, messages_out;
+    uint32_t ping_next, ping_prev;     /* others whose ping comes in the same second */
+    uint16_t ping_cell;                /* that second; FLOW_PING_NONE: none is due */
+    uint16_t ping_s;                   /* the edge's: pause before the next ping; 0 = never began */
+    uint16_t pings;                    /* that we sent */
+    uint16_t name;                     /* flow_name(); 0 = none */
 };
-enum { FLOW_END = UINT32_MAX };
+enum { FLOW_END = UINT32_MAX, FLOW_PING_NONE = UINT16_MAX, FLOW_NAME_BYTES_MAX = 255 };
 
 struct flows; /* table: by slot, and by (transport, peer) for those that we opened */
 
@@ -125,6 +173,20 @@ struct flow *flow_idle(struct flows *f);
 
 /* It is gone: its id finds nothing from now on. NULL is ignored. */
 void flow_forget(struct flows *f, struct flow *flow);
+
+/* What a certificate proved about the peer (RFC 5922: names, by blanks), at most
+ * FLOW_NAME_BYTES_MAX bytes of it; empty for the others. No room for more names: it has none. */
+void flow_set_name(struct flows *f, struct flow *w, struct slice name);
+struct slice flow_name(const struct flows *f, const struct flow *w);
+
+/* Pings of accepted connections, at the cost of a list operation each: arms `w` anew, in whole
+ * seconds (a long time counts as FLOW_PING_AHEAD_S: it comes up early, and is armed again). */
+enum { FLOW_PING_AHEAD_S = 1000 };
+void flow_ping_in(struct flows *f, struct flow *w, uint32_t seconds, mono_ns now);
+/* Takes one whose second has come; NULL when there is none. */
+struct flow *flow_ping_due(struct flows *f, mono_ns now);
+/* When to ask flow_ping_due() next; MONO_NONE when none is armed. */
+mono_ns flow_ping_deadline(const struct flows *f);
 
 /* Back-off of connects, per peer: after a failure none is tried for 100 ms, doubling up to 5 s.
  * flow_may_connect() asks, flow_connect_result() tells. The memory is bounded: when more than four

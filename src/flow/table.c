@@ -9,7 +9,13 @@
  * Accepted connections are never found by their address: only by their id. */
 #include "flow/flow.h"
 
-enum { BACKOFF_SETS = 64, BACKOFF_WAYS = 4, IDLE_LOOKS = 64 };
+enum {
+    BACKOFF_SETS = 64,
+    BACKOFF_WAYS = 4,
+    IDLE_LOOKS = 64,
+    NAMES_MAX = 4096,
+    PING_CELLS = 1024, /* a second each; more than FLOW_PING_AHEAD_S */
+};
 
 static const dur_ns backoff_first = 100 * NS_MS, backoff_max = 5 * NS_S;
 
@@ -17,6 +23,11 @@ struct backoff {
     mono_ns until;
     uint32_t tag; /* high bits of the peer's hash */
     uint32_t failures;
+};
+
+struct flow_name {
+    uint8_t n;
+    char text[FLOW_NAME_BYTES_MAX];
 };
 
 struct flows {
@@ -29,12 +40,23 @@ struct flows {
     uint32_t idle_at; /* where flow_idle() goes on to look */
     uint64_t next_gen;
     struct backoff backoff[BACKOFF_SETS * BACKOFF_WAYS];
+    struct slab names;
+    uint64_t ping_second; /* up to this one all pings were taken */
+    uint32_t ping_armed;
+    uint64_t ping_used[PING_CELLS / 64]; /* cells that hold flows */
+    uint32_t ping_cell[PING_CELLS];      /* slot of the first flow; FLOW_END: none */
 };
+
+static uint32_t names_max(uint32_t accepted_max)
+{
+    return accepted_max < NAMES_MAX ? accepted_max : NAMES_MAX;
+}
 
 size_t flows_memory(uint32_t accepted_max, uint32_t opened_max)
 {
     return sizeof(struct flows) + sizeof(struct flow) * accepted_max +
-           slab_memory(sizeof(struct flow), opened_max) + map_memory(opened_max) + 256;
+           slab_memory(sizeof(struct flow), opened_max) + map_memory(opened_max) +
+           slab_memory(sizeof(struct flow_name), names_max(accepted_max)) + 256;
 }
 
 struct flows *flows_new(struct arena *mem, uint32_t accepted_max, uint32_t opened_max,
@@ -45,11 +67,13 @@ struct flows *flows_new(struct arena *mem, uint32_t accepted_max, uint32_t opene
         return NULL;
     f->accepted = ARENA_ARRAY(mem, struct flow, accepted_max);
     if (f->accepted == NULL || slab_init(&f->opened, mem, sizeof(struct flow), opened_max) != 0 ||
-        map_init(&f->by_peer, mem, opened_max) != 0)
+        map_init(&f->by_peer, mem, opened_max) != 0 ||
+        slab_init(&f->names, mem, sizeof(struct flow_name), names_max(accepted_max)) != 0)
         return NULL;
     f->accepted_max = accepted_max;
     f->seed = seed;
     f->worker = worker;
+    memset(f->ping_cell, 0xff, sizeof f->ping_cell);
     /* A token may outlive the process that made it: generations begin somewhere else each time. */
     f->next_gen = siphash(&seed, "generation", 10) >> 1 | 1;
     return f;
@@ -70,10 +94,10 @@ static void flow_fill(struct flow *w, struct flow_id id, const struct addr *peer
     w->listener = listener;
     w->transport = transport;
     w->side = side;
-    w->next = FLOW_END;
     w->users = FLOW_END;
     w->askers = FLOW_END;
-    w->opened = now;
+    w->opened_s = (uint32_t)(now / NS_S);
+    w->ping_cell = FLOW_PING_NONE;
     w->last_in = now;
 }
 
@@ -160,16 +184,129 @@ struct flow *flow_idle(struct flows *f)
     return idle;
 }
 
+/* ---- names ----------------------------------------------------------------------------------- */
+
+static struct flow_name *name_at(const struct flows *f, uint16_t name)
+{
+    if (name == 0)
+        return NULL;
+    uint32_t slot = name - 1u;
+    handle h = {slot, slot < f->names.count ? f->names.gen[slot] : 0};
+    return slab_get(&f->names, h);
+}
+
+static void name_release(struct flows *f, struct flow *w)
+{
+    struct flow_name *name = name_at(f, w->name);
+    if (name != NULL)
+        slab_release(&f->names, name);
+    w->name = 0;
+}
+
+void flow_set_name(struct flows *f, struct flow *w, struct slice name)
+{
+    name_release(f, w);
+    handle h;
+    struct flow_name *at = name.n > 0 ? slab_take(&f->names, &h) : NULL;
+    if (at == NULL)
+        return;
+    at->n = (uint8_t)(name.n < FLOW_NAME_BYTES_MAX ? name.n : FLOW_NAME_BYTES_MAX);
+    memcpy(at->text, name.p, at->n);
+    w->name = (uint16_t)(h.slot + 1);
+}
+
+struct slice flow_name(const struct flows *f, const struct flow *w)
+{
+    const struct flow_name *at = name_at(f, w->name);
+    return at != NULL ? slice_of(at->text, at->n) : SLICE_NONE;
+}
+
+/* ---- pings -------------------------------------------------------------------------------------
+ *
+ *      ping_cell   … │ 17 │ 18 │ 19 │ …        second mod PING_CELLS
+ *                      │         └─▶ flow 5 ⇄ flow 91
+ *                      └─▶ flow 7                                        */
+
+static void ping_disarm(struct flows *f, struct flow *w)
+{
+    uint16_t cell = w->ping_cell;
+    if (cell == FLOW_PING_NONE)
+        return;
+    if (w->ping_prev != FLOW_END)
+        f->accepted[w->ping_prev].ping_next = w->ping_next;
+    else
+        f->ping_cell[cell] = w->ping_next;
+    if (w->ping_next != FLOW_END)
+        f->accepted[w->ping_next].ping_prev = w->ping_prev;
+    if (f->ping_cell[cell] == FLOW_END)
+        f->ping_used[cell / 64] &= ~(1ULL << cell % 64);
+    w->ping_cell = FLOW_PING_NONE;
+    f->ping_armed--;
+}
+
+void flow_ping_in(struct flows *f, struct flow *w, uint32_t seconds, mono_ns now)
+{
+    MUST((w->id.slot & FLOW_OUT) == 0);
+    ping_disarm(f, w);
+    if (f->ping_armed == 0)
+        f->ping_second = now / NS_S;
+    uint32_t ahead = seconds < FLOW_PING_AHEAD_S ? seconds : FLOW_PING_AHEAD_S;
+    uint64_t second = now / NS_S + (ahead > 0 ? ahead : 1);
+    uint16_t cell = (uint16_t)(second % PING_CELLS);
+    w->ping_cell = cell;
+    w->ping_prev = FLOW_END;
+    w->ping_next = f->ping_cell[cell];
+    if (w->ping_next != FLOW_END)
+        f->accepted[w->ping_next].ping_prev = w->id.slot;
+    f->ping_cell[cell] = w->id.slot;
+    f->ping_used[cell / 64] |= 1ULL << cell % 64;
+    f->ping_armed++;
+}
+
+/* The first second after `ping_second` that has a flow in it. */
+static uint64_t ping_first(const struct flows *f)
+{
+    uint64_t second = f->ping_second + 1;
+    for (unsigned i = 0; i <= PING_CELLS / 64; i++) {
+        unsigned cell = (unsigned)(second % PING_CELLS);
+        uint64_t word = f->ping_used[cell / 64] >> cell % 64;
+        if (word != 0)
+            return second + (unsigned)__builtin_ctzll(word);
+        second += 64 - cell % 64;
+    }
+    return second;
+}
+
+struct flow *flow_ping_due(struct flows *f, mono_ns now)
+{
+    if (f->ping_armed == 0)
+        return NULL;
+    uint64_t second = ping_first(f);
+    if (second > now / NS_S)
+        return NULL;
+    f->ping_second = second - 1;
+    struct flow *w = &f->accepted[f->ping_cell[second % PING_CELLS]];
+    ping_disarm(f, w);
+    return w;
+}
+
+mono_ns flow_ping_deadline(const struct flows *f)
+{
+    return f->ping_armed > 0 ? ping_first(f) * NS_S : MONO_NONE;
+}
+
 void flow_forget(struct flows *f, struct flow *flow)
 {
     if (flow == NULL)
         return;
+    name_release(f, flow);
     if (flow->id.slot & FLOW_OUT) {
         uint32_t slot = flow->id.slot & ~(uint32_t)FLOW_OUT;
         (void)map_remove(&f->by_peer, peer_hash(f, &flow->peer, flow->transport), slot);
         slab_release(&f->opened, flow);
         return;
     }
+    ping_disarm(f, flow);
     memset(flow, 0, sizeof *flow);
     f->accepted_live--;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Route tokens: see the layout in flow.h.
+ * Tokens: see the layout in flow.h.
  *
  * The MAC uses libcrypto's SHA-256 compression through its low-level interface. The EVP interface
  * allocates each time a keyed context is reused, and a token is made or checked for nearly every
@@ -12,15 +12,29 @@
 #include "flow/flow.h"
 
 enum {
-    TOKEN_VERSION = 1,
+    TOKEN_VERSION = 2,
     TOKEN_MAC_BYTES = 12,
-    TOKEN_HEAD_BYTES = 18,
-    TOKEN_BYTES_MAX = TOKEN_HEAD_BYTES + 2 + 16 + 12 + TOKEN_MAC_BYTES,
+    TOKEN_HEAD_BYTES = 6,
+    ROUTE_HEAD_BYTES = 8,
+    END_BYTES_MAX = 2 + 2 + 2 + 16 + 12,
+    TOKEN_BYTES_MAX = TOKEN_HEAD_BYTES + ROUTE_HEAD_BYTES + 2 * END_BYTES_MAX + TOKEN_MAC_BYTES,
     SHA_BLOCK = 64,
 };
+_Static_assert(TOKEN_TEXT_MAX >= (TOKEN_BYTES_MAX * 4 + 2) / 3, "the longest token has room");
 
-/* Bits of the `sides` byte. */
-enum { BIT_CALLER_INSIDE = 1, BIT_CALLEE_INSIDE = 2, BIT_FLOW = 4, BIT_IPV6 = 8, BITS_KNOWN = 15 };
+/* Bits of the `bits` byte; of a FLOW token only those of its end. */
+enum {
+    BIT_CALLER_INSIDE = 1,
+    BIT_CALLEE_INSIDE = 2,
+    BIT_CALLEE_END = 4,
+    BIT_STREAM = 8, /* of the (caller's) end */
+    BIT_IPV6 = 16,
+    BIT_CALLEE_STREAM = 32,
+    BIT_CALLEE_IPV6 = 64,
+    BITS_OF_FLOW = BIT_STREAM | BIT_IPV6,
+    BITS_OF_CALLEE = BIT_CALLEE_STREAM | BIT_CALLEE_IPV6,
+    BITS_KNOWN = 127,
+};
 
 static void half_key(uint32_t state[8], const uint8_t block[SHA_BLOCK], uint8_t pad)
 {
@@ -77,40 +91,118 @@ void flow_mac(const struct token_key *k, const struct slice *parts, unsigned cou
 static void token_mac(const struct token_key *k, const uint8_t *body, size_t n,
                       struct slice call_id, uint8_t mac[SHA256_DIGEST_LENGTH])
 {
-    flow_mac(k, (struct slice[]){slice_of(body, n), call_id}, 2, mac);
+    struct slice parts[] = {slice_of(body, n), call_id};
+    flow_mac(k, parts, 2, mac);
+}
+
+/* ---- body ------------------------------------------------------------------------------------ */
+
+static size_t end_size(bool is_stream, bool is_v6)
+{
+    return 2u + 1 + 1 + 2 + (is_v6 ? 16 : 4) + (is_stream ? 12 : 4);
+}
+
+static uint8_t *end_pack(uint8_t *p, const struct token_end *end)
+{
+    size_t ip = end->addr.family == 6 ? 16 : 4;
+    p = bytes_put_be(p, end->flow.worker, 2);
+    *p++ = end->listener;
+    *p++ = end->transport;
+    p = bytes_put_be(p, end->addr.port, 2);
+    memcpy(p, end->addr.ip, ip);
+    p = bytes_put_be(p + ip, end->flow.slot, 4);
+    return end->flow.gen != 0 ? bytes_put_be(p, end->flow.gen, 8) : p;
+}
+
+static const uint8_t *end_unpack(const uint8_t *p, bool is_stream, bool is_v6,
+                                 struct token_end *end)
+{
+    size_t ip = is_v6 ? 16 : 4;
+    end->flow.worker = (uint32_t)bytes_get_be(&p, 2);
+    end->listener = *p++;
+    end->transport = *p++;
+    end->addr.port = (uint16_t)bytes_get_be(&p, 2);
+    end->addr.family = is_v6 ? 6 : 4;
+    memcpy(end->addr.ip, p, ip);
+    p += ip;
+    end->flow.slot = (uint32_t)bytes_get_be(&p, 4);
+    if (is_stream)
+        end->flow.gen = bytes_get_be(&p, 8);
+    return p;
+}
+
+static unsigned token_bits(const struct token *t)
+{
+    unsigned bits = (t->end.flow.gen != 0 ? BIT_STREAM : 0u) |
+                    (t->end.addr.family == 6 ? BIT_IPV6 : 0u);
+    if (t->kind == TOKEN_FLOW)
+        return bits;
+    bits |= (t->side_caller == SIDE_INSIDE ? BIT_CALLER_INSIDE : 0u) |
+            (t->side_callee == SIDE_INSIDE ? BIT_CALLEE_INSIDE : 0u);
+    if (t->has_callee)
+        bits |= BIT_CALLEE_END | (t->callee_end.flow.gen != 0 ? BIT_CALLEE_STREAM : 0u) |
+                (t->callee_end.addr.family == 6 ? BIT_CALLEE_IPV6 : 0u);
+    return bits;
 }
 
 static size_t token_pack(uint8_t *body, const struct token_key *k, const struct token *t)
 {
-    bool v6 = t->caller.family == 6;
-    unsigned bits = (t->side_caller == SIDE_INSIDE ? BIT_CALLER_INSIDE : 0u) |
-                    (t->side_callee == SIDE_INSIDE ? BIT_CALLEE_INSIDE : 0u) |
-                    (t->flow.gen != 0 ? BIT_FLOW : 0u) | (v6 ? BIT_IPV6 : 0u);
     uint8_t *p = body;
     *p++ = TOKEN_VERSION;
     *p++ = k->id;
     *p++ = t->kind;
-    *p++ = (uint8_t)bits;
+    *p++ = (uint8_t)token_bits(t);
     p = bytes_put_be(p, t->node, 2);
-    p = bytes_put_be(p, t->worker, 2);
-    *p++ = t->listener;
-    *p++ = t->transport;
-    p = bytes_put_be(p, t->from_tag, 4);
-    p = bytes_put_be(p, t->callee, 4);
-    p = bytes_put_be(p, t->caller.port, 2);
-    memcpy(p, t->caller.ip, v6 ? 16 : 4);
-    p += v6 ? 16 : 4;
-    if (t->flow.gen != 0) {
-        p = bytes_put_be(p, t->flow.slot, 4);
-        p = bytes_put_be(p, t->flow.gen, 8);
+    if (t->kind == TOKEN_ROUTE) {
+        p = bytes_put_be(p, t->from_tag, 4);
+        p = bytes_put_be(p, t->callee, 4);
     }
+    p = end_pack(p, &t->end);
+    if (t->kind == TOKEN_ROUTE && t->has_callee)
+        p = end_pack(p, &t->callee_end);
     return (size_t)(p - body);
 }
+
+/* 0: no kind of ours has these bits. */
+static size_t token_body_size(uint8_t kind, unsigned bits)
+{
+    size_t end = end_size(bits & BIT_STREAM, bits & BIT_IPV6);
+    if (kind == TOKEN_FLOW)
+        return (bits & ~(unsigned)BITS_OF_FLOW) == 0 ? TOKEN_HEAD_BYTES + end : 0;
+    if (kind != TOKEN_ROUTE || (bits & ~(unsigned)BITS_KNOWN) != 0)
+        return 0;
+    size_t n = TOKEN_HEAD_BYTES + ROUTE_HEAD_BYTES + end;
+    if (bits & BIT_CALLEE_END)
+        return n + end_size(bits & BIT_CALLEE_STREAM, bits & BIT_CALLEE_IPV6);
+    return (bits & BITS_OF_CALLEE) == 0 ? n : 0;
+}
+
+static void token_unpack(const uint8_t *body, struct token *t)
+{
+    const uint8_t *p = body + 2;
+    memset(t, 0, sizeof *t);
+    t->kind = *p++;
+    unsigned bits = *p++;
+    t->node = (uint16_t)bytes_get_be(&p, 2);
+    if (t->kind == TOKEN_ROUTE) {
+        t->side_caller = bits & BIT_CALLER_INSIDE ? SIDE_INSIDE : SIDE_OUTSIDE;
+        t->side_callee = bits & BIT_CALLEE_INSIDE ? SIDE_INSIDE : SIDE_OUTSIDE;
+        t->has_callee = (bits & BIT_CALLEE_END) != 0;
+        t->from_tag = (uint32_t)bytes_get_be(&p, 4);
+        t->callee = (uint32_t)bytes_get_be(&p, 4);
+    }
+    p = end_unpack(p, bits & BIT_STREAM, bits & BIT_IPV6, &t->end);
+    if (t->has_callee)
+        (void)end_unpack(p, bits & BIT_CALLEE_STREAM, bits & BIT_CALLEE_IPV6, &t->callee_end);
+}
+
+/* ---- text --------------------------------------------------------------------------------------
+ */
 
 void token_put(struct text *t, const struct token_keys *keys, const struct token *token,
                struct slice call_id)
 {
-    MUST(keys->count > 0);
+    MUST(keys->count > 0 && (token->kind == TOKEN_ROUTE || token->kind == TOKEN_FLOW));
     const struct token_key *k = &keys->key[0];
     uint8_t body[TOKEN_BYTES_MAX];
     size_t n = token_pack(body, k, token);
@@ -132,37 +224,6 @@ static bool mac_equal(const uint8_t *a, const uint8_t *b)
     return differ == 0;
 }
 
-static size_t token_body_size(unsigned bits)
-{
-    size_t ip = bits & BIT_IPV6 ? 16 : 4, flow = bits & BIT_FLOW ? 12 : 0;
-    return TOKEN_HEAD_BYTES + 2 + ip + flow;
-}
-
-static void token_unpack(const uint8_t *body, struct token *t)
-{
-    const uint8_t *p = body + 2;
-    memset(t, 0, sizeof *t);
-    t->kind = *p++;
-    unsigned bits = *p++;
-    t->side_caller = bits & BIT_CALLER_INSIDE ? SIDE_INSIDE : SIDE_OUTSIDE;
-    t->side_callee = bits & BIT_CALLEE_INSIDE ? SIDE_INSIDE : SIDE_OUTSIDE;
-    t->node = (uint16_t)bytes_get_be(&p, 2);
-    t->worker = (uint16_t)bytes_get_be(&p, 2);
-    t->listener = *p++;
-    t->transport = *p++;
-    t->from_tag = (uint32_t)bytes_get_be(&p, 4);
-    t->callee = (uint32_t)bytes_get_be(&p, 4);
-    t->caller.port = (uint16_t)bytes_get_be(&p, 2);
-    t->caller.family = bits & BIT_IPV6 ? 6 : 4;
-    memcpy(t->caller.ip, p, bits & BIT_IPV6 ? 16 : 4);
-    p += bits & BIT_IPV6 ? 16 : 4;
-    if (bits & BIT_FLOW) {
-        t->flow.slot = (uint32_t)bytes_get_be(&p, 4);
-        t->flow.gen = bytes_get_be(&p, 8);
-        t->flow.worker = t->worker;
-    }
-}
-
 int token_parse(const struct token_keys *keys, struct slice text, struct slice call_id,
                 struct token *ret_token)
 {
@@ -170,11 +231,10 @@ int token_parse(const struct token_keys *keys, struct slice text, struct slice c
     if (text.n > TOKEN_TEXT_MAX)
         return TOKEN_E_FORM;
     int n = text_base64url_decode(text, raw, sizeof raw);
-    if (n < TOKEN_HEAD_BYTES || raw[0] != TOKEN_VERSION || raw[2] != TOKEN_ROUTE ||
-        (raw[3] & ~(unsigned)BITS_KNOWN) != 0)
+    if (n < TOKEN_HEAD_BYTES || raw[0] != TOKEN_VERSION)
         return TOKEN_E_FORM;
-    size_t body = token_body_size(raw[3]);
-    if ((size_t)n != body + TOKEN_MAC_BYTES)
+    size_t body = token_body_size(raw[2], raw[3]);
+    if (body == 0 || (size_t)n != body + TOKEN_MAC_BYTES)
         return TOKEN_E_FORM;
 
     int result = TOKEN_E_KEY;
@@ -184,7 +244,11 @@ int token_parse(const struct token_keys *keys, struct slice text, struct slice c
         uint8_t mac[SHA256_DIGEST_LENGTH];
         token_mac(&keys->key[i], raw, body, call_id, mac);
         if (mac_equal(mac, raw + body)) {
-            token_unpack(raw, ret_token);
+            struct token token;
+            token_unpack(raw, &token);
+            if (token.end.transport >= TP__COUNT || token.callee_end.transport >= TP__COUNT)
+                return TOKEN_E_FORM; /* of an edge that knows more than we do */
+            *ret_token = token;
             return 0;
         }
         result = TOKEN_E_MAC;
@@ -203,6 +267,12 @@ static uint32_t public_hash(const void *p, size_t n)
 uint32_t token_tag_hash(struct slice tag)
 {
     return public_hash(tag.p, tag.n);
+}
+
+uint32_t phone_hash(struct slice identity)
+{
+    uint32_t h = public_hash(identity.p, identity.n);
+    return h != 0 ? h : 1;
 }
 
 uint32_t token_host_hash(const struct addr *host)

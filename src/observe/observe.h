@@ -34,6 +34,7 @@
     X(routes_stripped, "requests whose foreign Route was taken off")                               \
     X(tokens_bad, "tokens of ours that did not verify")                                            \
     X(flows_failed, "tokens that named a flow that is gone (430)")                                 \
+    X(to_fleet, "requests sent to the edge that holds the flow")                                   \
     X(unroutable, "requests that no rule took (404)")                                              \
     X(transactions, "server transactions begun")                                                   \
     X(transactions_refused, "requests refused because a table was full (503)")                     \
@@ -48,6 +49,7 @@
     X(connects_failed, "connections that could not be opened")                                     \
     X(flows_accepted, "stream connections accepted")                                               \
     X(pings, "keep-alives answered")                                                               \
+    X(pings_sent, "keep-alives sent to phones")                                                    \
     X(probes, "health probes sent")                                                                \
     X(probes_failed, "health probes without a good answer")                                        \
     X(udp_to_tcp, "requests moved to TCP because of their size")                                   \

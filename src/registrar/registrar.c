@@ -277,12 +277,13 @@ struct aor *registrar__aor_add(struct registrar *r, struct slice name)
 
 /* ---- bindings -------------------------------------------------------------------------------- */
 
-static struct binding *flow_first(const struct registrar *r, uint64_t gen)
+/* Workers number their connections each for itself: only all of the id is unique. */
+static struct binding *flow_first(const struct registrar *r, struct flow_id flow)
 {
     uint32_t cursor = MAP_END, slot;
-    while ((slot = map_find(&r->by_flow, registrar__flow_hash(gen), &cursor)) != MAP_END) {
+    while ((slot = map_find(&r->by_flow, registrar__flow_hash(flow.gen), &cursor)) != MAP_END) {
         struct binding *b = registrar__binding(r, slot);
-        if (b->flow.gen == gen)
+        if (flow_id_equal(b->flow, flow))
             return b;
     }
     return NULL;
@@ -299,7 +300,7 @@ static void flow_link(struct registrar *r, struct binding *b)
     if (!has_flow(b))
         return;
     uint32_t slot = registrar__binding_slot(r, b);
-    struct binding *first = flow_first(r, b->flow.gen);
+    struct binding *first = flow_first(r, b->flow);
     if (first == NULL) {
         MUST(map_add(&r->by_flow, registrar__flow_hash(b->flow.gen), slot) == 0);
         return;
@@ -491,7 +492,7 @@ void registrar_flow_gone(struct registrar *r, struct flow_id flow, struct text *
     if (flow.gen == 0)
         return;
     struct binding *b;
-    while ((b = flow_first(r, flow.gen)) != NULL)
+    while ((b = flow_first(r, flow)) != NULL)
         binding_end(r, b, records);
 }
 

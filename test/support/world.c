@@ -401,6 +401,26 @@ static void on_log(struct world *w, const struct action *a)
     }
 }
 
+/* Whatever is to be stored are whole records. */
+static void on_store(struct world *w, const struct action *a)
+{
+    size_t n;
+    char *p = flat(w, a, &n);
+    struct slice rest = slice_of(p, n);
+    struct record one;
+    unsigned count = 0;
+    while (record_next(&rest, &one) == 1)
+        count++;
+    assert_true(count > 0);
+    assert_int_equal(rest.n, 0);
+    free(p);
+    say(w, a->id != 0 ? "store" : "store end");
+    if (a->id == 0)
+        return;
+    assert_true(w->store_count < WORLD_STORES_MAX);
+    w->store_id[w->store_count++] = a->id;
+}
+
 static void on_action(struct world *w, const struct action *a)
 {
     char peer[64];
@@ -428,6 +448,15 @@ static void on_action(struct world *w, const struct action *a)
         break;
     case ACT_LOG:
         on_log(w, a);
+        break;
+    case ACT_STORE:
+        on_store(w, a);
+        break;
+    case ACT_PING:
+        i = flow_index(w, a->flow);
+        assert_true(i >= 0 && w->flow[i].open);
+        peer_name(&w->flow[i].peer, peer, sizeof peer);
+        say(w, "ping %s", peer);
         break;
     case ACT_NOTICE:
         if (w->show_notices)
@@ -459,7 +488,19 @@ int world_step(struct world *w, const struct event *ev)
         else
             world_connected(w, opened[i]);
     }
+    if (!w->store_hangs && w->store_count > 0)
+        world_stored(w);
     return result;
+}
+
+void world_stored(struct world *w)
+{
+    uint64_t id[WORLD_STORES_MAX];
+    unsigned count = w->store_count;
+    memcpy(id, w->store_id, sizeof id);
+    w->store_count = 0;
+    for (unsigned i = 0; i < count; i++)
+        world_step(w, &(struct event){.kind = EV_STORED, .id = id[i], .error = w->store_error});
 }
 
 /* ---- time ------------------------------------------------------------------------------------ */

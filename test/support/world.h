@@ -13,6 +13,8 @@
  *   "<ms> connect <peer>"        "<ms> close <peer>"
  *   "<ms> resolve <name>:<port>/<transport>"
  *   "<ms> hand <worker> <what>"
+ *   "<ms> ping <peer>"           our keep-alive
+ *   "<ms> store" for a REGISTER, "<ms> store end" for what waits for nobody
  *   "<ms> log <method> <status> <end> <tries>"    only with `show_log`
  *   "<ms> notice <number>"                        only with `show_notices`
  *
@@ -32,6 +34,7 @@ enum {
     WORLD_PEERS = 16,
     WORLD_TARGETS_MAX = 8,
     WORLD_HANDED_MAX = 16,
+    WORLD_STORES_MAX = 16,
 };
 
 struct world_message {
@@ -65,6 +68,10 @@ struct world {
     bool is_its_own_peer; /* requests with Vias of ours come from others, too */
     bool connects_fail;   /* each ACT_CONNECT is answered by EV_CONNECT_FAILED */
     bool connects_hang;   /* nothing answers it; else EV_FLOW_OPENED follows at once */
+    bool store_hangs;     /* ACT_STORE is answered by world_stored(), not at once */
+    int store_error;      /* what EV_STORED says */
+    uint64_t store_id[WORLD_STORES_MAX];
+    unsigned store_count;
     char line[WORLD_LINES_MAX][WORLD_LINE_BYTES];
     unsigned line_count;
     struct world_message message[WORLD_MESSAGES_MAX];
@@ -122,6 +129,8 @@ struct flow_id world_flow_to(const struct world *w, const char *peer);
 /* The last message to `peer` could not be delivered. */
 void world_unreachable(struct world *w, const char *peer);
 void world_resolved(struct world *w, const char *const *peers, unsigned count);
+/* The store's answer to all that waits for one. */
+void world_stored(struct world *w);
 void world_adopt(struct world *w, int expected);
 void world_command(struct world *w, uint8_t command, const char *argument);
 /* Gives what this one handed over to another. */

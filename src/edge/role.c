@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The registrar among the workers (RFC 3261 10.3). Each address-of-record has one worker, which
+ * alone answers for it; what reaches another is handed on once, as it came.
+ *
+ *      REGISTER ──▶ judged ──┬──▶ 401, 423 …: answered, nothing kept
+ *                            └──▶ records ─▶ ACT_STORE ┄┄ EV_STORED ─▶ committed ─▶ 200
+ *                                               └┄┄ an error, or silence for 5 s ─▶ 500
+ *
+ * What is not stored is not acknowledged. Other requests go to the phones: fork.c. */
+#include "edge/edge_int.h"
+
+enum { RECORDS_BYTES = 64 * 1024, GONE_ROUNDS_MAX = 16 };
+
+/* A store that is silent has not failed: what it may still hold counts once it says so. After the
+ * second span it has; then only a restart brings those bindings back. */
+static const dur_ns store_answers_within = 5 * NS_S, store_ends_within = 60 * NS_S;
+
+/* ---- whose is it? ---------------------------------------------------------------------------- */
+
+/* Is it a request to the domain itself? */
+bool role_has_domain(const struct edge *e, const struct sip_uri *uri)
+{
+    const struct registrar_opts *o = &e->opts->registrar;
+    if (e->registrar == NULL)
+        return false;
+    for (uint16_t i = 0; i < o->domain_count; i++)
+        if (slice_equal_nocase(o->domains[i], uri->host))
+            return true;
+    return false;
+}
+
+static void refuse(struct edge *e, const struct origin *from, int status, struct slice reason)
+{
+    struct sip_fault fault = {.status = status, .reason = reason};
+    answer_stateless(e, from, &fault, SLICE_NONE);
+    log_refused(e, from, &fault, 'P');
+}
+
+static void hand_to(struct edge *e, const struct event *ev, uint32_t owner)
+{
+    struct flow *w = ev->flow.gen != 0 ? flow_get(e->flows, ev->flow) : NULL;
+    struct event mine = *ev;
+    if (w != NULL)
+        w->owners |= 1ULL << owner;
+    if (ev->kind == EV_DATAGRAM)
+        mine.flow.worker = e->worker; /* that hears who sent it */
+    emit_handover(e, &mine, owner, 1);
+}
+
+/* Finds the address-of-record that e->msg is about: w->aor. False when it is none of ours, and then
+ * answered, or another worker's, and then handed on. */
+bool role_is_here(struct edge *e, const struct origin *from, const struct event *ev, unsigned hops,
+                  struct where *w)
+{
+    struct sip_uri uri = w->target;
+    struct text t = scratch_text(e, REGISTRAR_AOR_BYTES_MAX);
+    if ((e->msg.method == SIP_M_REGISTER && sip_uri_parse(e->facts.to_uri, &uri) != 0) ||
+        e->registrar == NULL || registrar_aor(&e->opts->registrar, &uri, &t) != 0) {
+        e->count.unroutable++;
+        refuse(e, from, 404, SLICE("Not Registered Here"));
+        return false;
+    }
+    scratch_keep(e, &t);
+    w->aor = text_slice(&t);
+    uint32_t owner = registrar_owner(&e->seed, w->aor, e->workers);
+    if (owner == e->worker || hops > 0)
+        return true;
+    hand_to(e, ev, owner);
+    return false;
+}
+
+/* The ACK of a final that another worker gave finds nothing here; its Request-URI, that of the
+ * INVITE, leads to that worker. */
+bool role_takes_ack(struct edge *e, const struct event *ev, unsigned hops)
+{
+    if (e->registrar == NULL || e->workers < 2 || hops > 0)
+        return false;
+    char aor[REGISTRAR_AOR_BYTES_MAX];
+    struct text t = text_into(aor, sizeof aor);
+    if (registrar_aor(&e->opts->registrar, &e->facts.uri, &t) != 0)
+        return false;
+    uint32_t owner = registrar_owner(&e->seed, text_slice(&t), e->workers);
+    if (owner == e->worker)
+        return false;
+    hand_to(e, ev, owner);
+    return true;
+}
+
+/* ---- REGISTER -------------------------------------------------------------------------------- */
+
+/* Straight from a phone, however many proxies of its own it has: what an outsider says about its
+ * way is not believed. From inside it is straight when no other edge has put itself into the Path,
+ * and nobody else into the Via. */
+static bool is_direct(const struct origin *from, const struct sip_msg *m)
+{
+    if (from->side == SIDE_OUTSIDE)
+        return true;
+    struct sip_values v = sip_values(m, SIP_H_VIA);
+    return !sip_has(m, SIP_H_PATH) && sip_next_value(&v) && !sip_next_value(&v);
+}
+
+static struct reg_origin reg_origin_of(const struct origin *from, const struct sip_msg *m)
+{
+    struct reg_origin o = {.flow = from->flow,
+                           .source = from->source,
+                           .transport = from->transport,
+                           .listener = from->listener,
+                           .direct = is_direct(from, m)};
+    if (from->transport == TP_UDP) /* as a flow token names it */
+        o.flow.slot = phone_of(m);
+    return o;
+}
+
+/* Judges e->msg. True: the records have to be stored first; else it is answered. */
+bool role_judge(struct edge *e, const struct origin *from, struct slice *ret_records)
+{
+    struct reg_answer a = {0};
+    struct reg_origin origin = reg_origin_of(from, &e->msg);
+    registrar_register(e->registrar, &e->msg, &e->facts, &origin, e->now, e->wall_ns,
+                       &e->out->scratch, &a);
+    *ret_records = a.records;
+    if (a.records.n > 0)
+        return true;
+    struct sip_fault answer = {.status = a.status, .reason = a.reason};
+    struct slice extra = a.extra;
+    if (a.status == 200)
+        extra = registrar_answer_lines(e->registrar, &e->msg, &e->facts, &origin, e->now,
+                                       e->wall_ns, &e->out->scratch);
+    answer_stateless(e, from, &answer, extra);
+    log_answered(e, from, a.status, a.reason, a.status == 200 ? '-' : 'P');
+    return false;
+}
+
+/* ---- storing --------------------------------------------------------------------------------- */
+
+static void emit_store(struct edge *e, struct slice records, uint64_t id)
+{
+    struct action *a = emit(e, ACT_STORE);
+    a->id = id;
+    emit_bytes(e, a, records);
+}
+
+/* A relay waits for the store: found again when the connection of its phone breaks elsewhere. */
+static void role_link(struct edge *e, struct relay *r)
+{
+    uint32_t slot = slab_handle(&e->relays, r).slot;
+    r->storing = true;
+    r->flow_prev = FLOW_END;
+    r->flow_next = e->storing;
+    if (e->storing != FLOW_END)
+        relay_at(e, e->storing)->flow_prev = slot;
+    e->storing = slot;
+}
+
+void role_unlink(struct edge *e, struct relay *r)
+{
+    if (!r->storing)
+        return;
+    r->storing = false;
+    if (r->flow_prev != FLOW_END)
+        relay_at(e, r->flow_prev)->flow_next = r->flow_next;
+    else
+        e->storing = r->flow_next;
+    if (r->flow_next != FLOW_END)
+        relay_at(e, r->flow_next)->flow_prev = r->flow_prev;
+}
+
+/* Gives the records of a REGISTER to the store. e->edits are made on it. */
+void role_store(struct edge *e, struct relay *r, struct slice records)
+{
+    if (!keep_prepared(e, r)) {
+        refuse_unkept(e, r);
+        return;
+    }
+    if (blocks_keep(&e->blocks, records, &r->hops) != 0) {
+        answer_no_room(e, r);
+        return;
+    }
+    handle h = slab_handle(&e->relays, r);
+    role_link(e, r);
+    r->give_up_at = mono_add(e->now, store_answers_within);
+    emit_store(e, records, (uint64_t)h.slot << 32 | h.gen);
+    relay_arm(e, r);
+}
+
+static void answer_unstored(struct edge *e, struct relay *r, struct slice why)
+{
+    log_end(e, r, 500, 'R', phase_of(e, r), why);
+    relay_answer(e, r, 500, SLICE("Bindings Not Stored"), SLICE("Retry-After: 10\r\n"));
+}
+
+void role_store_silent(struct edge *e, struct relay *r)
+{
+    if (r->answered) {
+        role_unlink(e, r);
+        blocks_release(&e->blocks, &r->hops);
+        r->give_up_at = MONO_NONE;
+        return;
+    }
+    r->give_up_at = mono_add(e->now, store_ends_within);
+    answer_unstored(e, r, SLICE("No Answer From The Store"));
+}
+
+static void answer_stored(struct edge *e, struct relay *r)
+{
+    struct sip_fault fault;
+    if (!relay_index_kept(e, r) || sip_check_request(&e->kept, &e->facts, &fault) != 0) {
+        relay_ends_silently(e, r);
+        return;
+    }
+    struct reg_origin origin = reg_origin_of(&r->from, &e->kept);
+    struct slice lines = registrar_answer_lines(e->registrar, &e->kept, &e->facts, &origin, e->now,
+                                                e->wall_ns, &e->out->scratch);
+    log_end(e, r, 200, '-', 'D', SLICE_NONE);
+    relay_answer(e, r, 200, SLICE_NONE, lines);
+}
+
+/* The connection may have gone while the store was at work. */
+static bool phone_left(struct edge *e, const struct relay *r)
+{
+    struct flow_id flow = r->from.flow;
+    return r->caller_gone ||
+           (flow.gen != 0 && flow.worker == e->worker && flow_get(e->flows, flow) == NULL);
+}
+
+void edge_on_stored(struct edge *e, const struct event *ev)
+{
+    handle h = {(uint32_t)(ev->id >> 32), (uint32_t)ev->id};
+    struct relay *r = slab_get(&e->relays, h);
+    if (r == NULL || !r->storing)
+        return;
+    if (ev->error == 0)
+        (void)registrar_commit(e->registrar, blocks_slice(&e->blocks, r->hops), e->now, e->wall_ns);
+    role_unlink(e, r);
+    blocks_release(&e->blocks, &r->hops);
+    r->give_up_at = MONO_NONE;
+    bool left = phone_left(e, r);
+    r->caller_gone = false;
+    if (left)
+        role_flow_gone(e, r->from.flow);
+    if (!r->answered && ev->error == 0)
+        answer_stored(e, r);
+    else if (!r->answered)
+        answer_unstored(e, r, SLICE("Store Failed"));
+    else
+        relay_arm(e, r);
+}
+
+/* At start: a store knows no workers, each takes what is its own. */
+void edge_on_binding(struct edge *e, const struct event *ev)
+{
+    struct slice rest = ev->bytes;
+    struct record one;
+    while (e->registrar != NULL && record_next(&rest, &one) == 1) {
+        struct slice aor = slice_take(one.key, slice_find(one.key, '\0'));
+        if (registrar_owner(&e->seed, aor, e->workers) == e->worker)
+            (void)registrar_commit(e->registrar, one.whole, e->now, e->wall_ns);
+    }
+}
+
+/* ---- bindings that end ----------------------------------------------------------------------- */
+
+/* Room for the records of one that ended; what does not fit comes with the next call. */
+static struct text records_text(struct edge *e)
+{
+    return scratch_text(e, RECORDS_BYTES);
+}
+
+/* Nothing waits for a delete: one that is lost is a binding that comes back at a restart and fails
+ * with 430. False when there was nothing. */
+static bool store_records(struct edge *e, const struct text *t)
+{
+    struct slice records = text_slice(t);
+    if (records.n == 0)
+        return false;
+    scratch_keep(e, t);
+    emit_store(e, records, 0);
+    return true;
+}
+
+static bool may_store(const struct edge *e)
+{
+    const struct arena *a = &e->out->scratch;
+    return e->out->count + 4 <= STEP_ACTIONS_MAX && e->out->iov_count + 4 <= STEP_IOV_MAX &&
+           a->cap - a->used >= RECORDS_BYTES;
+}
+
+void role_flow_gone(struct edge *e, struct flow_id flow)
+{
+    for (uint32_t slot = e->storing; slot != FLOW_END;) {
+        struct relay *r = relay_at(e, slot);
+        slot = r->flow_next;
+        if (flow_id_equal(r->from.flow, flow))
+            r->caller_gone = true;
+    }
+    for (unsigned i = 0; e->registrar != NULL && i < GONE_ROUNDS_MAX; i++) {
+        struct text t = records_text(e);
+        registrar_flow_gone(e->registrar, flow, &t);
+        if (!store_records(e, &t))
+            return;
+    }
+}
+
+void role_binding_gone(struct edge *e, uint64_t binding)
+{
+    struct text t = records_text(e);
+    registrar_binding_gone(e->registrar, binding, &t);
+    (void)store_records(e, &t);
+}
+
+void role_expire(struct edge *e)
+{
+    while (e->registrar != NULL && e->now >= registrar_deadline(e->registrar) && may_store(e)) {
+        struct text t = records_text(e);
+        registrar_expire(e->registrar, e->now, &t);
+        if (!store_records(e, &t))
+            return;
+    }
+}
+
+void edge_unbind(struct edge *e, struct slice argument, struct text *t)
+{
+    char buf[REGISTRAR_AOR_BYTES_MAX];
+    struct text canonical = text_into(buf, sizeof buf);
+    struct sip_uri uri;
+    struct slice aor = slice_trim(argument);
+    if (sip_uri_parse(aor, &uri) == 0 && registrar_aor(&e->opts->registrar, &uri, &canonical) == 0)
+        aor = text_slice(&canonical);
+    unsigned removed = 0;
+    for (unsigned n = 1; e->registrar != NULL && n > 0 && may_store(e);) {
+        struct text records = records_text(e);
+        n = registrar_remove(e->registrar, aor, &records);
+        removed += n;
+        (void)store_records(e, &records);
+    }
+    TEXT_LIT(t, "{\"removed\":");
+    text_put_u64(t, removed);
+    TEXT_LIT(t, ",\"worker\":");
+    text_put_u64(t, e->worker);
+    TEXT_LIT(t, "}\n");
+}
