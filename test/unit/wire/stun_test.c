@@ -147,11 +147,13 @@ static void test_fingerprint(void **state)
         assert_int_equal(ask(p, n, near4, answer), 0);
         p[i] ^= 4;
     }
-    /* Behind it there is nothing, and it has four bytes. */
-    n = add_fingerprint(p, request(p, "", 0));
-    memcpy(p + n, "\x80\x22\x00\x00", 4);
-    (void)bytes_put_be((uint8_t *)p + 2, n + 4 - STUN_HEAD_BYTES, 2);
-    assert_int_equal(ask(p, n + 4, near4, answer), 0);
+    /* Behind it there is nothing, even when the sum is right; and it has four bytes. */
+    n = request(p, "", 0);
+    (void)bytes_put_be((uint8_t *)p + 2, 12, 2);
+    memcpy(p + n, "\x80\x28\x00\x04", 4);
+    (void)bytes_put_be((uint8_t *)p + n + 4, crc_of(p, n) ^ 0x5354554e, 4);
+    memcpy(p + n + 8, "\x80\x22\x00\x00", 4);
+    assert_int_equal(ask(p, n + 12, near4, answer), 0);
     n = request(p,
                 "\x80\x28\x00\x05"
                 "abcdefgh",
