@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "config/config.h"
+#include "net/net.h"
 
 static const char help[] =
     "usage: weir check -c FILE\n"
@@ -32,6 +33,10 @@ static int check_file(const char *path)
     struct config *c = config_load(path, NULL, key, stderr);
     if (c == NULL)
         return CLI_CONFIG;
+    if (net_check_certificates(c, stderr) != 0) {
+        config_free(c);
+        return CLI_CONFIG;
+    }
     unsigned listeners = 0, targets = 0;
     for (unsigned i = 0; i < LISTENERS_MAX; i++)
         listeners += c->engine.edge.listener[i].used;

@@ -196,6 +196,7 @@ static void switch_config(struct worker *w, const struct order *o)
         stream_drop(w, (uint8_t)i);
     }
     w->config = s->config;
+    w->tls = s->tls;
     w->gather = s->config->gather_us * NS_US;
     int failed = 0;
     for (unsigned i = 0; i < LISTENERS_MAX; i++) /* before their numbers find new tenants */

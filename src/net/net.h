@@ -13,6 +13,11 @@
 
 #include "config/config.h"
 
+/* Whether the certificates and keys of all listeners can be used. 0, or -1 with the reasons written
+ * to `errors`, as `weir run` would give them; what is only odd, such as a certificate that has
+ * expired, is a notice there. */
+int net_check_certificates(const struct config *c, FILE *errors);
+
 /* Runs until TERM. `load` is called for HUP / `weir reload`: returns a new snapshot or NULL with
  * the errors written. Returns the process's exit status. */
 struct net_run {

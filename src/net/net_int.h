@@ -26,9 +26,11 @@
 #include "engine/engine.h"
 #include "net/net.h"
 #include "net/clock.h"
+#include "net/tls.h"
 #include "sip/sip.h"
 #include "step/step.h"
 #include "store/store.h"
+#include "wire/wire.h"
 
 enum {
     HAND_RING_BYTES = 256 * 1024, /* holds two of the largest messages */
@@ -118,6 +120,7 @@ void buf_release(struct bufpool *b, struct buf *buf);
 enum conn_state {
     CONN_FREE = 0,
     CONN_CONNECTING,
+    CONN_SHAKING, /* TLS handshake, then WebSocket upgrade: the engine knows nothing of it yet */
     CONN_OPEN,
     CONN_FLUSHING,  /* to be closed once its queue has left; what comes in is thrown away */
     CONN_LINGERING, /* our side is shut; waits for the peer's end so that no RST eats the answer */
@@ -129,35 +132,54 @@ enum {
     STREAM_READ_BYTES_MAX = 32768,   /* per connection and turn: no peer starves the others */
     STREAM_QUEUE_BYTES_MAX = 262144, /* unsent bytes of a connection; above it is closed */
     STREAM_DISCARD_BYTES_MAX = 1 << 20,
+    STREAM_SEAL_PLAIN_MAX = 128 * 1024, /* plain bytes that become records together */
+    STREAM_SEAL_BYTES = 256 * 1024,     /* those records: the smallest have 64 bytes of data */
 };
 #define STREAM_MESSAGE_WITHIN  (20 * NS_S) /* first byte of a message to its last */
-#define STREAM_SENSIBLE_WITHIN (30 * NS_S) /* accepted to a first message or keep-alive */
+#define STREAM_SENSIBLE_WITHIN (30 * NS_S) /* open to a first message or keep-alive */
 #define STREAM_CLOSE_WITHIN    (2 * NS_S)
 #define STREAM_UNACKED_MS      30000
 
+/* What a connection holds while bytes of it are under way. An idle one has none: most connections
+ * of a phone edge are idle nearly always. */
+struct conn_work {
+    struct sip_framer framer;
+    struct ws_reader ws;
+    /*      in.off                    + plain                   in.len
+     *      ┌─────────────────────────┬─────────────────────────┐
+     *      │ beginning of a message, │ TLS: beginning of a     │
+     *      │ a frame, an upgrade     │ record, as it came      │
+     *      └─────────────────────────┴─────────────────────────┘ */
+    struct buf in;
+    struct buf out;  /* what the kernel did not take */
+    struct buf held; /* of ours over TLS: messages that wait, plain, for the handshake's end */
+    uint32_t plain;
+    struct tls_handshake *shake;
+    mono_ns began; /* first byte of the message or record under way; MONO_NONE */
+};
+
 struct conn {
     struct wheel_node node; /* first: the wheel gives it back */
-    int fd;
-    int error; /* errno, once doomed */
     uint64_t gen;
+    mono_ns until;          /* the deadline of connect, handshake, first message, close */
+    struct conn_work *work; /* NULL when idle */
+    struct tls_flow *tls;   /* NULL: plain, or not yet */
+    struct conn *next;      /* free or doomed list */
+    struct addr peer;
+    int fd;
     uint32_t slot; /* as in flow_id: FLOW_OUT and above are ours */
+    int error;     /* errno, once doomed */
+    uint32_t discarded;
+    char stub[STUB_BYTES_MAX];
     uint8_t state; /* enum conn_state */
     uint8_t listener;
     uint8_t transport;
+    uint8_t armed; /* what epoll watches: EPOLLIN, EPOLLOUT */
     uint8_t stub_len;
-    bool deaf;      /* framing failed: nothing more is read as SIP */
-    bool sensible;  /* has sent a message or a keep-alive */
-    bool announced; /* the engine has seen EV_FLOW_OPENED */
-    uint32_t armed; /* what epoll watches */
-    char stub[STUB_BYTES_MAX];
-    uint32_t discarded;
-    struct addr peer;
-    struct sip_framer framer;
-    struct buf in, out;
-    mono_ns began; /* first byte of the message under way; MONO_NONE */
-    mono_ns until; /* connect and close: deadline */
-    mono_ns opened;
-    struct conn *next; /* free or doomed list */
+    bool deaf : 1;      /* framing failed: nothing more is read as SIP */
+    bool sensible : 1;  /* has sent a message or a keep-alive */
+    bool announced : 1; /* the engine has seen EV_FLOW_OPENED */
+    bool blank : 1;     /* the last thing on it was a lone CRLF: one more makes a ping */
 };
 
 struct streams {
@@ -168,9 +190,15 @@ struct streams {
     struct conn *free;
     struct conn *doomed, **doomed_end;
     uint64_t next_gen;
+    struct slab work, tls_flows; /* one of each for every connection, touched when used */
+    void *memory;                /* theirs */
     struct bufpool pool;
     struct wheel wheel;
     char *read_area;              /* STREAM_READ_BYTES_MAX + STUB_BYTES_MAX */
+    char *seal_area;              /* records on their way out */
+    struct tls_codec codec;       /* opens and seals the records of all flows */
+    uint32_t shaking;             /* TLS handshakes under way */
+    bool crowded;                 /* as many as may be: TLS listeners rest */
     int listen_fd[LISTENERS_MAX]; /* -1 = none */
     mono_ns accept_again;         /* out of descriptors: listeners rest until then */
 };
@@ -252,6 +280,18 @@ struct udp {
     X(streams_slow, "messages that did not come whole in time")                                    \
     X(hands_lost, "hand-overs lost because a ring was full")                                       \
     X(asks_lost, "look-ups lost because the resolver's ring was full")                             \
+    X(stun_answered, "STUN binding requests answered")                                             \
+    X(tls_handshakes, "TLS handshakes done")                                                       \
+    X(tls_resumed, "TLS handshakes done that resumed a session")                                   \
+    X(tls_failed, "TLS handshakes that failed")                                                    \
+    X(tls_alerts, "TLS connections that the peer ended with an alert")                             \
+    X(tls_bad, "TLS connections ended because of a record that was wrong or out of place")         \
+    X(handshakes_slow, "connections closed because handshake and upgrade were not done in time")   \
+    X(handshakes_full, "times that TLS listeners rested because of handshakes_max")                \
+    X(handshakes_refused, "TLS connections closed because of handshakes_max")                      \
+    X(ws_upgrades, "WebSocket upgrades granted")                                                   \
+    X(ws_refused, "WebSocket upgrades refused")                                                    \
+    X(ws_bad, "WebSocket connections ended because of a bad frame or message")                     \
     X(stores, "changes of bindings to be stored")                                                  \
     X(stores_refused, "of these: refused at once, for want of room in the ring")
 
@@ -301,6 +341,7 @@ struct worker {
     struct ring *hand_in[WORKERS_MAX]; /* from worker i */
     char *hands;                       /* copies of records under way in this batch */
     size_t hands_used;
+    struct listeners_tls *tls; /* of `config` */
     struct streams streams;
     struct udp udp;
     struct histogram kept_us; /* from a change to its being stored */
@@ -364,13 +405,89 @@ void stream_timers(struct worker *w);
 bool stream_tell_doomed(struct worker *w);
 mono_ns stream_deadline(const struct worker *w);
 
-/* Shared by stream.c and stream_write.c. */
+/* Sends the transport's keep-alive: CRLF CRLF, or a WebSocket ping. */
+void stream_ping(struct worker *w, struct flow_id flow);
+
+static inline bool transport_has_tls(uint8_t transport)
+{
+    return transport == TP_TLS || transport == TP_WSS;
+}
+static inline bool transport_has_ws(uint8_t transport)
+{
+    return transport == TP_WS || transport == TP_WSS;
+}
+
+/* stream.c, for the others of stream*.c. */
 struct conn *conn_find(struct worker *w, struct flow_id flow);
 struct flow_id conn_id(const struct worker *w, const struct conn *c);
 void conn_doom(struct worker *w, struct conn *c, int error);
 void conn_watch(struct worker *w, struct conn *c);
 void conn_arm(struct worker *w, struct conn *c);
+static inline size_t conn_queued(const struct conn *c)
+{
+    return c->work != NULL ? c->work->out.len - c->work->out.off : 0;
+}
+static inline mono_ns conn_began(const struct conn *c)
+{
+    return c->work != NULL ? c->work->began : MONO_NONE;
+}
+/* What is under way, made if need be; and given back when there is nothing. */
+struct conn_work *conn_work(struct worker *w, struct conn *c);
+void conn_rest(struct worker *w, struct conn *c);
+/* Handshake and upgrade, if any, are done: tells the engine. `names` of the peer's certificate. */
+void conn_opened(struct worker *w, struct conn *c, struct slice names);
+/* Ends it by ourselves, with what the transport says at an end: the engine learns it at once. */
+void conn_end(struct worker *w, struct conn *c, int error);
+
+/* The count of handshakes under way has changed: TLS listeners rest, or go on. */
+void streams_look_for_crowd(struct worker *w);
+
+/* stream_read.c: bytes have come; and a message did not come whole in time. */
+void conn_read(struct worker *w, struct conn *c);
+void conn_too_slow(struct worker *w, struct conn *c);
+
+/* stream_tls.c: the layer of records. conn_shake() goes on with a handshake, of which it takes
+ * bytes of the peer's off p[0, n), and returns how many; conn->tls is there when it is done. */
+size_t conn_shake(struct worker *w, struct conn *c, const char *p, size_t n);
+void conn_drop_shake(struct worker *w, struct conn *c);
+/* What tls_read() ended with: answers, and ends the connection. */
+void conn_tls_ended(struct worker *w, struct conn *c, int result);
+void conn_send_tls(struct worker *w, struct conn *c, const struct iovec *iov, size_t count);
+void conn_send_close_notify(struct worker *w, struct conn *c);
+
+/* stream_ws.c: upgrade and frames. Both return how many of the n bytes they are done with (the
+ * upgrade), or how many are left at the front of p (frames). */
+size_t conn_take_upgrade(struct worker *w, struct conn *c, const char *p, size_t n);
+size_t conn_take_frames(struct worker *w, struct conn *c, char *p, size_t n);
+void conn_end_ws(struct worker *w, struct conn *c, uint16_t code, int error);
+bool pieces_are_utf8(const struct iovec *iov, size_t count);
+
+/* stream_write.c: plain bytes, down through the layers that this connection has; and bytes as they
+ * are. */
+void conn_send(struct worker *w, struct conn *c, const struct iovec *iov, size_t count);
+void conn_send_raw(struct worker *w, struct conn *c, const struct iovec *iov, size_t count);
+/* What waited for the handshake. */
+void conn_send_held(struct worker *w, struct conn *c);
 void conn_write_queue(struct worker *w, struct conn *c);
+/* To be closed once its queue has left. */
+void conn_flush(struct worker *w, struct conn *c);
+
+/* Something came up from a connection: one event. */
+void conn_step(struct worker *w, struct conn *c, uint8_t kind, struct slice bytes, int error);
+
+/* ---- listeners_tls.c: certificates -------------------------------------------------------------
+ */
+
+/* The certificates of one configuration, by listener. Replaced as a whole, with its configuration;
+ * handshakes that are under way finish with what they began with. */
+struct listeners_tls {
+    struct tls_server *server[LISTENERS_MAX]; /* NULL: no TLS there */
+    struct tls_client *client;                /* for connections of ours */
+};
+
+/* Reads all certificates and keys of `c`. NULL with the reasons written to `errors`. */
+struct listeners_tls *listeners_tls_load(const struct config *c, FILE *errors);
+void listeners_tls_free(struct listeners_tls *t);
 
 /* ---- handover.c, orders -----------------------------------------------------------------------
  */
@@ -380,6 +497,7 @@ enum order_kind { ORDER_COMMAND, ORDER_CONFIG, ORDER_STATUS, ORDER_STOP };
 /* A new configuration on its way to the workers; main's, alive until all have answered. */
 struct switching {
     const struct config *config;
+    struct listeners_tls *tls;          /* its certificates */
     int fd[WORKERS_MAX][LISTENERS_MAX]; /* new sockets, -1 elsewhere */
     bool drop[LISTENERS_MAX];           /* listeners that go */
     uint8_t revive[LISTENERS_MAX];      /* whose farewell socket this one takes; LISTENER_NONE */
@@ -484,6 +602,7 @@ struct farewell {
 struct net {
     const struct net_run *run;
     struct config *config;
+    struct listeners_tls *tls; /* of `config` */
     uint32_t workers;
     struct worker *worker[WORKERS_MAX];
     struct inbox inbox; /* answers of workers */

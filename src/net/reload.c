@@ -221,25 +221,32 @@ int net_reload(struct net *net, FILE *errors)
     if (c == NULL)
         return -1;
     struct switching *s = (struct switching *)calloc(1, sizeof *s);
-    if (s == NULL || c->workers != net->workers || logger_try(c, errors) != 0 ||
+    struct listeners_tls *tls = listeners_tls_load(c, errors);
+    if (s == NULL || tls == NULL || c->workers != net->workers || logger_try(c, errors) != 0 ||
         listeners_open(net, c, old, s, errors) != 0) {
         free(s);
+        listeners_tls_free(tls);
         config_free(c);
         return -1;
     }
+    s->tls = tls;
     int result = switch_workers(net, s, errors);
     if (result < 0) {
         listeners_close(s, net->workers);
         free(s);
+        listeners_tls_free(tls);
         config_free(c);
         return -1;
     }
+    struct listeners_tls *old_tls = net->tls;
     net->config = c;
+    net->tls = tls;
     note_farewells(net, old, s);
     (void)logger_switch(net->logger, c, errors);
     if (result > 0)
         return -1; /* somebody may still hold the old one, and the order: both stay */
     free(s);
+    listeners_tls_free(old_tls);
     config_free(old);
     return 0;
 }

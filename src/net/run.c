@@ -102,7 +102,9 @@ static int open_listeners(struct net *net)
     struct switching *s = (struct switching *)calloc(1, sizeof *s);
     int64_t accepted_max = connections_per_worker(net->config);
     int failed = -1;
-    if (s != NULL && accepted_max > 0 && listeners_open(net, net->config, NULL, s, stderr) == 0) {
+    net->tls = listeners_tls_load(net->config, stderr);
+    if (s != NULL && net->tls != NULL && accepted_max > 0 &&
+        listeners_open(net, net->config, NULL, s, stderr) == 0) {
         failed = make_workers(net, s, (uint32_t)accepted_max);
         listeners_close(s, net->workers);
     }
@@ -141,6 +143,7 @@ static void stop(struct net *net)
     control_close(net->control);
     for (uint32_t i = 0; i < net->workers; i++)
         worker_free(net->worker[i]);
+    listeners_tls_free(net->tls);
     if (net->inbox.wake_fd >= 0)
         close(net->inbox.wake_fd);
     config_free(net->config);

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Connections: accepting, connecting, reading. Writing and closing are in stream_write.c.
+ * Connections: accepting, connecting, what becomes of them. Reading is in stream_read.c, with the
+ * layers of stream_tls.c and stream_ws.c; writing and closing in stream_write.c.
  *
- *      FREE ─ accept ────────────────▶ OPEN ─ ACT_CLOSE ▶ FLUSHING ▶ LINGERING ─┐
- *      FREE ─ ACT_CONNECT ▶ CONNECTING ──┘                                      ▼
+ *      FREE ─ accept ─────────────────▶ OPEN ─ ACT_CLOSE ▶ FLUSHING ▶ LINGERING ─┐
+ *        │      └──▶ SHAKING (tls, ws) ──┘ ▲                                     │
+ *        └ ACT_CONNECT ▶ CONNECTING ───────┘                                     ▼
  *         ▲                     └───────────── end, error, too slow ─────────▶ DOOMED
  *         └──────────────── engine told: EV_FLOW_CLOSED or EV_CONNECT_FAILED ◀──┘
  *
- * Bytes are read into one area that all connections share; only the beginning of a message that
- * is not whole yet moves into a buffer of its own, where the rest is read behind it. What a
- * transport above TCP would put in between is a filter on the bytes of stream_feed(). */
+ * A connection that is accepted exists for the engine only once it is OPEN. */
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <stddef.h>
@@ -25,6 +25,28 @@ static size_t table_bytes(uint32_t n)
     return sizeof(struct conn) * ((size_t)n + 1);
 }
 
+static uint32_t connections_max(const struct streams *s)
+{
+    return s->accepted_max + s->ours_max;
+}
+
+static size_t slabs_bytes(const struct streams *s)
+{
+    uint32_t n = connections_max(s);
+    return slab_memory(sizeof(struct conn_work), n) + slab_memory(sizeof(struct tls_flow), n) + 64;
+}
+
+static int slabs_init(struct streams *s)
+{
+    s->memory = memory_map(slabs_bytes(s));
+    if (s->memory == NULL)
+        return -1;
+    struct arena mem = arena_over(s->memory, slabs_bytes(s));
+    MUST(slab_init(&s->work, &mem, sizeof(struct conn_work), connections_max(s)) == 0);
+    MUST(slab_init(&s->tls_flows, &mem, sizeof(struct tls_flow), connections_max(s)) == 0);
+    return 0;
+}
+
 int streams_init(struct worker *w, const struct config *c, uint32_t accepted_max)
 {
     struct streams *s = &w->streams;
@@ -35,32 +57,16 @@ int streams_init(struct worker *w, const struct config *c, uint32_t accepted_max
     s->accepted = (struct conn *)memory_map(table_bytes(s->accepted_max));
     s->ours = (struct conn *)memory_map(table_bytes(s->ours_max));
     s->read_area = (char *)memory_map(STREAM_READ_BYTES_MAX + STUB_BYTES_MAX);
+    s->seal_area = (char *)memory_map(STREAM_SEAL_BYTES);
     s->doomed_end = &s->doomed;
     /* Nanoseconds since 1970: no connection of an earlier process had one of these. */
     s->next_gen = wall_now();
     s->accept_again = MONO_NONE;
     wheel_init(&s->wheel, mono_now());
-    if (s->accepted == NULL || s->ours == NULL || s->read_area == NULL)
+    if (s->accepted == NULL || s->ours == NULL || s->read_area == NULL || s->seal_area == NULL ||
+        tls_codec_init(&s->codec) != 0 || slabs_init(s) != 0)
         return -1;
     return bufpool_init(&s->pool);
-}
-
-void streams_done(struct worker *w)
-{
-    struct streams *s = &w->streams;
-    for (unsigned i = 0; i < LISTENERS_MAX; i++)
-        if (s->listen_fd[i] >= 0)
-            close(s->listen_fd[i]);
-    for (uint32_t i = 0; s->accepted != NULL && i < s->fresh; i++)
-        if (s->accepted[i].state != CONN_FREE)
-            close(s->accepted[i].fd);
-    for (uint32_t i = 0; s->ours != NULL && i < s->ours_max; i++)
-        if (s->ours[i].state != CONN_FREE)
-            close(s->ours[i].fd);
-    bufpool_done(&s->pool);
-    memory_unmap(s->accepted, table_bytes(s->accepted_max));
-    memory_unmap(s->ours, table_bytes(s->ours_max));
-    memory_unmap(s->read_area, STREAM_READ_BYTES_MAX + STUB_BYTES_MAX);
 }
 
 struct flow_id conn_id(const struct worker *w, const struct conn *c)
@@ -90,6 +96,9 @@ void conn_watch(struct worker *w, struct conn *c)
     case CONN_CONNECTING:
         want = EPOLLOUT;
         break;
+    case CONN_SHAKING:
+        want = EPOLLIN;
+        break;
     case CONN_OPEN:
         want = c->deaf ? 0 : EPOLLIN;
         break;
@@ -101,13 +110,13 @@ void conn_watch(struct worker *w, struct conn *c)
     case CONN_DOOMED:
         break;
     }
-    if (c->out.len > c->out.off)
+    if (conn_queued(c) > 0)
         want |= EPOLLOUT;
     if (want == c->armed)
         return;
     struct epoll_event ev = {.events = want, .data.u64 = ep_tag(EP_CONN, c->gen, c->slot)};
     if (epoll_ctl(w->epfd, EPOLL_CTL_MOD, c->fd, &ev) == 0)
-        c->armed = want;
+        c->armed = (uint8_t)want;
 }
 
 /* Arms the one deadline that a connection has. */
@@ -116,17 +125,16 @@ void conn_arm(struct worker *w, struct conn *c)
     mono_ns at = MONO_NONE;
     switch ((enum conn_state)c->state) {
     case CONN_CONNECTING:
+    case CONN_SHAKING:
     case CONN_FLUSHING:
     case CONN_LINGERING:
         at = c->until;
         break;
     case CONN_OPEN:
-        if (c->deaf)
+        if (!c->deaf && conn_began(c) != MONO_NONE)
+            at = mono_add(conn_began(c), STREAM_MESSAGE_WITHIN);
+        else if (c->deaf || (!c->sensible && c->slot < FLOW_OUT))
             at = c->until;
-        else if (c->began != MONO_NONE)
-            at = mono_add(c->began, STREAM_MESSAGE_WITHIN);
-        else if (!c->sensible && c->slot < FLOW_OUT)
-            at = mono_add(c->opened, STREAM_SENSIBLE_WITHIN);
         break;
     case CONN_FREE:
     case CONN_DOOMED:
@@ -147,12 +155,66 @@ void conn_doom(struct worker *w, struct conn *c, int error)
     w->streams.doomed_end = &c->next;
 }
 
+static struct event conn_event(const struct worker *w, const struct conn *c, uint8_t kind)
+{
+    return (struct event){
+        .kind = kind,
+        .listener = c->listener,
+        .transport = c->transport,
+        .flow = conn_id(w, c),
+        .source = c->peer,
+    };
+}
+
+void conn_step(struct worker *w, struct conn *c, uint8_t kind, struct slice bytes, int error)
+{
+    struct event ev = conn_event(w, c, kind);
+    ev.bytes = bytes;
+    ev.error = error;
+    worker_step(w, &ev);
+}
+
+struct conn_work *conn_work(struct worker *w, struct conn *c)
+{
+    if (c->work == NULL) {
+        handle h;
+        c->work = (struct conn_work *)slab_take(&w->streams.work, &h);
+        MUST(c->work != NULL); /* there is one for each */
+        c->work->began = MONO_NONE;
+        c->work->framer.blanks = c->blank;
+    }
+    return c->work;
+}
+
+void conn_rest(struct worker *w, struct conn *c)
+{
+    struct conn_work *k = c->work;
+    if (k == NULL || k->shake != NULL || k->began != MONO_NONE || k->in.p != NULL ||
+        k->out.p != NULL || k->held.p != NULL)
+        return;
+    c->blank = k->framer.blanks != 0;
+    slab_release(&w->streams.work, k);
+    c->work = NULL;
+}
+
 static void conn_release(struct worker *w, struct conn *c)
 {
     struct streams *s = &w->streams;
+    struct conn_work *k = c->work;
     wheel_disarm(&s->wheel, &c->node);
-    buf_release(&s->pool, &c->in);
-    buf_release(&s->pool, &c->out);
+    if (k != NULL) {
+        conn_drop_shake(w, c);
+        buf_release(&s->pool, &k->in);
+        buf_release(&s->pool, &k->out);
+        buf_release(&s->pool, &k->held);
+        slab_release(&s->work, k);
+        c->work = NULL;
+    }
+    if (c->tls != NULL) {
+        tls_flow_wipe(c->tls);
+        slab_release(&s->tls_flows, c->tls);
+        c->tls = NULL;
+    }
     if (c->fd >= 0)
         close(c->fd);
     c->fd = -1;
@@ -164,6 +226,31 @@ static void conn_release(struct worker *w, struct conn *c)
     }
 }
 
+void streams_done(struct worker *w)
+{
+    struct streams *s = &w->streams;
+    for (unsigned i = 0; i < LISTENERS_MAX; i++)
+        if (s->listen_fd[i] >= 0)
+            close(s->listen_fd[i]);
+    for (uint32_t i = 0; s->accepted != NULL && i < s->fresh; i++)
+        if (s->accepted[i].state != CONN_FREE)
+            conn_release(w, &s->accepted[i]);
+    for (uint32_t i = 0; s->ours != NULL && i < s->ours_max; i++)
+        if (s->ours[i].state != CONN_FREE)
+            conn_release(w, &s->ours[i]);
+    bufpool_done(&s->pool);
+    if (s->memory != NULL) {
+        slab_done(&s->work);
+        slab_done(&s->tls_flows);
+        memory_unmap(s->memory, slabs_bytes(s));
+    }
+    tls_codec_done(&s->codec);
+    memory_unmap(s->seal_area, STREAM_SEAL_BYTES);
+    memory_unmap(s->accepted, table_bytes(s->accepted_max));
+    memory_unmap(s->ours, table_bytes(s->ours_max));
+    memory_unmap(s->read_area, STREAM_READ_BYTES_MAX + STUB_BYTES_MAX);
+}
+
 bool stream_tell_doomed(struct worker *w)
 {
     struct streams *s = &w->streams;
@@ -173,40 +260,45 @@ bool stream_tell_doomed(struct worker *w)
     s->doomed = c->next;
     if (s->doomed == NULL)
         s->doomed_end = &s->doomed;
-    struct event ev = {
-        .kind = c->announced ? EV_FLOW_CLOSED : EV_CONNECT_FAILED,
-        .listener = c->listener,
-        .transport = c->transport,
-        .error = c->error,
-        .flow = conn_id(w, c),
-        .source = c->peer,
-    };
+    struct event ev = conn_event(w, c, c->announced ? EV_FLOW_CLOSED : EV_CONNECT_FAILED);
+    bool is_known = c->announced || c->slot >= FLOW_OUT;
+    ev.error = c->error;
     conn_release(w, c);
-    worker_step(w, &ev);
+    if (is_known)
+        worker_step(w, &ev);
     return true;
 }
 
 static struct conn *conn_begin(struct worker *w, struct conn *c, int fd)
 {
     uint32_t slot = c->slot;
-    *c = (struct conn){.fd = fd, .slot = slot, .began = MONO_NONE, .until = MONO_NONE};
+    *c = (struct conn){.fd = fd, .slot = slot, .until = MONO_NONE};
     c->node.at = MONO_NONE;
-    c->opened = w->now;
     w->streams.live++;
     return c;
 }
 
-static void tell_opened(struct worker *w, struct conn *c)
+void conn_opened(struct worker *w, struct conn *c, struct slice names)
 {
-    struct event ev = {
-        .kind = EV_FLOW_OPENED,
-        .listener = c->listener,
-        .transport = c->transport,
-        .flow = conn_id(w, c),
-        .source = c->peer,
-    };
+    c->state = CONN_OPEN;
+    c->until = mono_add(w->now, STREAM_SENSIBLE_WITHIN);
     c->announced = true;
-    worker_step(w, &ev);
+    conn_step(w, c, EV_FLOW_OPENED, names, 0);
+}
+
+void conn_end(struct worker *w, struct conn *c, int error)
+{
+    if (c->state != CONN_OPEN && c->state != CONN_SHAKING)
+        return;
+    if (c->slot >= FLOW_OUT) { /* its slot is the engine's to use again, once it knows */
+        conn_doom(w, c, error);
+        return;
+    }
+    if (c->announced) {
+        conn_step(w, c, EV_FLOW_CLOSED, SLICE_NONE, error);
+        c->announced = false;
+    }
+    conn_flush(w, c);
 }
 
 /* A connection whose peer is gone without a word is noticed by probes, or by bytes that nobody
@@ -233,6 +325,13 @@ int stream_adopt(struct worker *w, uint8_t listener, int fd)
     return epoll_ctl(w->epfd, EPOLL_CTL_ADD, fd, &ev);
 }
 
+static void lose_listener(struct worker *w, struct conn *c)
+{
+    c->listener = LISTENER_NONE;
+    if (c->state == CONN_SHAKING) /* it would need the rules of the one that goes */
+        conn_doom(w, c, ECANCELED);
+}
+
 void stream_drop(struct worker *w, uint8_t listener)
 {
     int *fd = &w->streams.listen_fd[listener];
@@ -242,20 +341,39 @@ void stream_drop(struct worker *w, uint8_t listener)
     /* Its connections go on without it: its number may become that of another, of another side. */
     struct streams *s = &w->streams;
     for (uint32_t i = 0; i < s->fresh; i++)
-        if (s->accepted[i].listener == listener)
-            s->accepted[i].listener = LISTENER_NONE;
+        if (s->accepted[i].state != CONN_FREE && s->accepted[i].listener == listener)
+            lose_listener(w, &s->accepted[i]);
     for (uint32_t i = 0; i < s->ours_max; i++)
         if (s->ours[i].listener == listener)
             s->ours[i].listener = LISTENER_NONE;
 }
 
-static void watch_listeners(struct worker *w, uint32_t events)
+static bool may_accept(const struct worker *w, uint32_t listener)
+{
+    const struct streams *s = &w->streams;
+    return s->accept_again == MONO_NONE &&
+           !(s->crowded && transport_has_tls(w->config->engine.edge.listener[listener].transport));
+}
+
+static void watch_listeners(struct worker *w)
 {
     for (uint32_t i = 0; i < LISTENERS_MAX; i++) {
-        struct epoll_event ev = {.events = events, .data.u64 = ep_tag(EP_LISTEN, 0, i)};
+        struct epoll_event ev = {.events = may_accept(w, i) ? EPOLLIN : 0,
+                                 .data.u64 = ep_tag(EP_LISTEN, 0, i)};
         if (w->streams.listen_fd[i] >= 0)
             (void)epoll_ctl(w->epfd, EPOLL_CTL_MOD, w->streams.listen_fd[i], &ev);
     }
+}
+
+void streams_look_for_crowd(struct worker *w)
+{
+    struct streams *s = &w->streams;
+    bool crowded = s->shaking >= w->config->handshakes_max;
+    if (crowded == s->crowded)
+        return;
+    s->crowded = crowded;
+    w->count.handshakes_full += crowded;
+    watch_listeners(w);
 }
 
 static struct conn *free_slot(struct streams *s)
@@ -297,14 +415,18 @@ static void accepted(struct worker *w, uint8_t listener, int fd, const struct so
     }
     conn_begin(w, c, fd);
     c->gen = gen;
-    c->state = CONN_OPEN;
     c->armed = EPOLLIN;
     c->listener = listener;
     c->transport = w->config->engine.edge.listener[listener].transport;
     c->peer = addr_from_sockaddr(name);
     set_stream_options(fd);
+    if (c->transport == TP_TCP) {
+        conn_opened(w, c, SLICE_NONE);
+    } else {
+        c->state = CONN_SHAKING;
+        c->until = mono_add(w->now, w->config->handshake_within);
+    }
     conn_arm(w, c);
-    tell_opened(w, c);
 }
 
 void stream_accept(struct worker *w, uint8_t listener)
@@ -324,7 +446,7 @@ void stream_accept(struct worker *w, uint8_t listener)
             /* The peer stays in the backlog; without a pause this would spin. */
             w->count.accepts_refused++;
             s->accept_again = mono_add(w->now, ACCEPT_PAUSE_NS);
-            watch_listeners(w, 0);
+            watch_listeners(w);
             return;
         }
         if (errno == EAGAIN || errno == EWOULDBLOCK)
@@ -366,6 +488,24 @@ static int begin_connect(const struct worker *w, const struct action *a)
     return fd;
 }
 
+/* Whom we expect: the name that the target was configured by, or its address. */
+static bool prepare_shake(struct worker *w, struct conn *c, const struct action *a)
+{
+    char text[ADDR_TEXT_MAX];
+    struct text t = text_into(text, sizeof text);
+    addr_put_host(&t, &a->dest);
+    if (a->transport != TP_TLS || w->tls == NULL || w->tls->client == NULL)
+        return false;
+    struct slice name = text_slice(&t);
+    if (a->dest.family == 6) /* without its brackets */
+        name = slice_of(name.p + 1, name.n - 2);
+    if (a->text.n > 0)
+        name = a->text;
+    conn_work(w, c)->shake = tls_handshake_connect(w->tls->client, name);
+    w->streams.shaking += c->work->shake != NULL;
+    return c->work->shake != NULL;
+}
+
 void stream_connect(struct worker *w, const struct action *a)
 {
     struct streams *s = &w->streams;
@@ -385,6 +525,8 @@ void stream_connect(struct worker *w, const struct action *a)
     struct epoll_event ev = {.events = EPOLLOUT, .data.u64 = ep_tag(EP_CONN, c->gen, c->slot)};
     if (fd >= 0 && epoll_ctl(w->epfd, EPOLL_CTL_ADD, fd, &ev) != 0)
         fd = -errno;
+    if (fd >= 0 && transport_has_tls(a->transport) && !prepare_shake(w, c, a))
+        fd = -EPROTONOSUPPORT;
     if (fd < 0) {
         conn_doom(w, c, -fd);
         return;
@@ -403,153 +545,19 @@ static void connected(struct worker *w, struct conn *c)
         conn_doom(w, c, error);
         return;
     }
-    c->state = CONN_OPEN;
-    c->opened = w->now;
-    c->until = MONO_NONE;
-    tell_opened(w, c);
-    conn_write_queue(w, c);
-    conn_arm(w, c);
-}
-
-/* ---- reading --------------------------------------------------------------------------------- */
-
-static void step_frame(struct worker *w, struct conn *c, uint8_t kind, struct slice bytes,
-                       int error)
-{
-    struct event ev = {
-        .kind = kind,
-        .listener = c->listener,
-        .transport = c->transport,
-        .flow = conn_id(w, c),
-        .source = c->peer,
-        .bytes = bytes,
-        .error = error,
-    };
-    worker_step(w, &ev);
-}
-
-/* The place of the next message is unknown: nothing more is read, and the engine, which answers
- * and closes, has a moment for that. */
-static void framing_failed(struct worker *w, struct conn *c, struct slice bytes, int error)
-{
-    c->deaf = true;
-    c->began = MONO_NONE;
-    c->until = mono_add(w->now, STREAM_CLOSE_WITHIN);
-    step_frame(w, c, EV_FRAME_FAULT, bytes, error);
-}
-
-/* Takes messages off the front of `p`; returns the bytes that are done with. */
-static size_t take_messages(struct worker *w, struct conn *c, const char *p, size_t n)
-{
-    size_t at = 0;
-    while (at < n && c->state == CONN_OPEN && !c->deaf) {
-        size_t took = 0;
-        int r = sip_frame(&c->framer, p + at, n - at, &took);
-        if (r == SIP_FRAME_MORE)
-            break;
-        struct slice bytes = slice_of(p + at, took);
-        if (r < 0) {
-            framing_failed(w, c, bytes, r);
-            return n;
-        }
-        if (r != SIP_FRAME_SKIP) {
-            c->sensible = true;
-            w->window_streams++;
-            step_frame(w, c, r == SIP_FRAME_PING ? EV_PING : EV_MESSAGE, bytes, 0);
-        }
-        at += took;
-        c->began = MONO_NONE;
-    }
-    return at;
-}
-
-static bool is_stub(const char *p, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (p[i] != '\r' && p[i] != '\n')
-            return false;
-    return n <= STUB_BYTES_MAX;
-}
-
-/* Keeps the rest of what was read for next time. It lies in the connection's own buffer already
- * (`own`), or in the area that all share. */
-static void keep_rest(struct worker *w, struct conn *c, const char *p, size_t n, bool own)
-{
-    struct streams *s = &w->streams;
-    c->stub_len = 0;
-    if (is_stub(p, n)) { /* perhaps half a keep-alive: it may rest, and costs no buffer */
-        memcpy(c->stub, p, n);
-        c->stub_len = (uint8_t)n;
-        c->began = MONO_NONE;
-        buf_release(&s->pool, &c->in);
-        return;
-    }
-    if (c->began == MONO_NONE)
-        c->began = w->now;
-    if (own) {
-        c->in.off = (uint32_t)(c->in.len - n);
-        return;
-    }
-    if (buf_room(&s->pool, &c->in, n, SIP_MESSAGE_BYTES_MAX + STREAM_READ_BYTES_MAX) != 0) {
-        w->count.buffers_refused++;
-        conn_doom(w, c, ENOBUFS);
-        return;
-    }
-    memcpy(c->in.p, p, n);
-    c->in.len = (uint32_t)n;
-}
-
-static void stream_feed(struct worker *w, struct conn *c, const char *p, size_t n, bool own)
-{
-    size_t done = take_messages(w, c, p, n);
-    worker_execute(w); /* the bytes may move or go now */
-    if (c->state == CONN_OPEN && !c->deaf) {
-        keep_rest(w, c, p + done, n - done, own);
+    if (transport_has_tls(c->transport)) { /* by the deadline of the connect */
+        c->state = CONN_SHAKING;
+        (void)conn_shake(w, c, NULL, 0);
     } else {
-        c->began = MONO_NONE;
-        buf_release(&w->streams.pool, &c->in);
+        conn_opened(w, c, SLICE_NONE);
     }
-    if (c->state != CONN_DOOMED) {
-        conn_watch(w, c);
+    if (c->state != CONN_DOOMED)
+        conn_write_queue(w, c);
+    if (c->state != CONN_DOOMED)
         conn_arm(w, c);
-    }
 }
 
-static void read_message_bytes(struct worker *w, struct conn *c)
-{
-    struct streams *s = &w->streams;
-    bool own = c->in.p != NULL;
-    char *to = s->read_area;
-    size_t have = 0, room = STREAM_READ_BYTES_MAX;
-    if (own) {
-        have = c->in.len - c->in.off;
-        /* The framer refuses what is longer than a message may be, so there is always room for
-         * its last byte within this bound. */
-        if (buf_room(&s->pool, &c->in, have < 4096 ? 4096 - have : have / 2 + 1,
-                     SIP_MESSAGE_BYTES_MAX * 2) != 0) {
-            w->count.buffers_refused++;
-            conn_doom(w, c, ENOBUFS);
-            return;
-        }
-        to = c->in.p + c->in.off;
-        room = c->in.cap - c->in.len;
-        if (room > STREAM_READ_BYTES_MAX)
-            room = STREAM_READ_BYTES_MAX;
-    } else {
-        memcpy(to, c->stub, c->stub_len);
-        have = c->stub_len;
-    }
-    ssize_t n = read(c->fd, to + have, room);
-    if (n > 0) {
-        if (own)
-            c->in.len += (uint32_t)n;
-        stream_feed(w, c, to, have + (size_t)n, own);
-    } else if (n == 0) {
-        conn_doom(w, c, 0);
-    } else if (errno != EAGAIN && errno != EINTR) {
-        conn_doom(w, c, errno);
-    }
-}
+/* ---- events ---------------------------------------------------------------------------------- */
 
 static void read_to_discard(struct worker *w, struct conn *c)
 {
@@ -572,16 +580,18 @@ void stream_event(struct worker *w, uint64_t tag, uint32_t events)
         return; /* closed earlier in this turn */
     if (c->state == CONN_CONNECTING) {
         connected(w, c);
+        conn_rest(w, c);
         return;
     }
     if ((events & EPOLLOUT) != 0 && c->state != CONN_DOOMED)
         conn_write_queue(w, c);
-    if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) == 0 || c->state == CONN_DOOMED)
-        return;
-    if (c->state == CONN_OPEN && !c->deaf)
-        read_message_bytes(w, c);
-    else
-        read_to_discard(w, c);
+    if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && c->state != CONN_DOOMED) {
+        if (c->state == CONN_SHAKING || (c->state == CONN_OPEN && !c->deaf))
+            conn_read(w, c);
+        else
+            read_to_discard(w, c);
+    }
+    conn_rest(w, c);
 }
 
 /* ---- time ------------------------------------------------------------------------------------ */
@@ -593,19 +603,15 @@ static void conn_expired(struct worker *w, struct conn *c)
     case CONN_CONNECTING:
         conn_doom(w, c, ETIMEDOUT);
         break;
+    case CONN_SHAKING:
+        w->count.handshakes_slow++;
+        conn_doom(w, c, ETIMEDOUT);
+        break;
     case CONN_OPEN:
-        if (c->deaf || c->began == MONO_NONE) {
+        if (c->deaf || conn_began(c) == MONO_NONE)
             conn_doom(w, c, ETIMEDOUT);
-            break;
-        }
-        w->count.streams_slow++;
-        framing_failed(w, c, slice_of(c->in.p + c->in.off, c->in.len - c->in.off), SIP_E_LENGTH);
-        worker_execute(w);
-        buf_release(&w->streams.pool, &c->in);
-        if (c->state != CONN_DOOMED) {
-            conn_watch(w, c);
-            conn_arm(w, c);
-        }
+        else
+            conn_too_slow(w, c);
         break;
     case CONN_FLUSHING:
     case CONN_LINGERING:
@@ -615,6 +621,7 @@ static void conn_expired(struct worker *w, struct conn *c)
     case CONN_DOOMED:
         break;
     }
+    conn_rest(w, c);
 }
 
 void stream_timers(struct worker *w)
@@ -628,7 +635,7 @@ void stream_timers(struct worker *w)
     }
     if (s->accept_again <= w->now) {
         s->accept_again = MONO_NONE;
-        watch_listeners(w, EPOLLIN);
+        watch_listeners(w);
     }
 }
 

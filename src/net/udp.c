@@ -170,6 +170,22 @@ static bool is_keep_alive(const char *p, size_t n)
     return true;
 }
 
+/* A phone's keep-alive (RFC 5626 4.4.2). Nobody waits for the engine's turn; an answer that the
+ * kernel does not take is asked for again. */
+static void answer_stun(struct worker *w, uint8_t listener, const struct addr *source,
+                        struct slice request)
+{
+    char answer[STUN_ANSWER_BYTES_MAX];
+    struct sockaddr_in6 to;
+    int n = stun_answer(request.p, request.n, source, answer, sizeof answer);
+    if (n <= 0 || !addr_is_unicast(source))
+        return;
+    socklen_t len = addr_to_sockaddr(source, &to);
+    ssize_t sent = sendto(w->udp.sock[listener].fd, answer, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL,
+                          (const struct sockaddr *)&to, len);
+    w->count.stun_answered += sent > 0;
+}
+
 static void step_datagram(struct worker *w, uint8_t listener, unsigned slot)
 {
     struct mmsghdr *m = &w->udp.in[slot];
@@ -182,6 +198,10 @@ static void step_datagram(struct worker *w, uint8_t listener, unsigned slot)
         .source = addr_from_sockaddr(&w->udp.in_name[slot]),
         .bytes = slice_of(w->udp.in_iov[slot].iov_base, m->msg_len),
     };
+    if (stun_is(ev.bytes.p, ev.bytes.n)) {
+        answer_stun(w, listener, &ev.source, ev.bytes);
+        return;
+    }
     if (is_keep_alive(ev.bytes.p, ev.bytes.n)) {
         if (!slice_equal(ev.bytes, SLICE("\r\n\r\n")))
             return;

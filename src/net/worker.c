@@ -70,6 +70,7 @@ struct worker *worker_new(struct net *net, uint32_t index, const struct config *
     w->net = net;
     w->index = index;
     w->config = c;
+    w->tls = net->tls;
     w->gather = c->gather_us * NS_US;
     w->now = mono_now();
     atomic_init(&w->relays_open, UINT32_MAX); /* not known before the first look */
@@ -152,6 +153,9 @@ void worker_execute(struct worker *w)
         case ACT_CLOSE:
             stream_close(w, a->flow);
             a->kind = ACT_DONE;
+            break;
+        case ACT_PING:
+            stream_ping(w, a->flow);
             break;
         case ACT_HANDOVER:
             hand_over(w, a);

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The layer of TLS records on a connection: OpenSSL's handshake first (tls.h), then our own record
+ * layer on plain data (wire/tls_record.h). A handshake begins with the peer's first byte: who only
+ * connects costs no more than on TCP. */
+#include <errno.h>
+#include <string.h>
+#include "net/net_int.h"
+
+enum { SEAL_PIECES_MAX = 256 };
+
+/* ---- handshakes -------------------------------------------------------------------------------
+ */
+
+void conn_drop_shake(struct worker *w, struct conn *c)
+{
+    struct conn_work *k = c->work;
+    if (k == NULL || k->shake == NULL)
+        return;
+    tls_handshake_free(k->shake);
+    k->shake = NULL;
+    w->streams.shaking--;
+    streams_look_for_crowd(w);
+}
+
+static void begin_shake(struct worker *w, struct conn *c)
+{
+    struct streams *s = &w->streams;
+    struct tls_server *server = w->tls != NULL ? w->tls->server[c->listener] : NULL;
+    if (s->shaking >= w->config->handshakes_max) {
+        w->count.handshakes_refused++;
+        conn_doom(w, c, EBUSY);
+        return;
+    }
+    c->work->shake = server != NULL ? tls_handshake_new(server) : NULL;
+    if (c->work->shake == NULL) {
+        w->count.tls_failed++;
+        conn_doom(w, c, ENOMEM);
+        return;
+    }
+    s->shaking++;
+    streams_look_for_crowd(w);
+}
+
+static void shake_done(struct worker *w, struct conn *c)
+{
+    struct conn_work *k = c->work;
+    struct tls_info info = tls_handshake_info(k->shake);
+    handle h;
+    c->tls = (struct tls_flow *)slab_take(&w->streams.tls_flows, &h);
+    MUST(c->tls != NULL); /* there is one for each */
+    tls_handshake_flow(k->shake, c->tls);
+    w->count.tls_handshakes++;
+    w->count.tls_resumed += info.is_resumed;
+    if (transport_has_ws(c->transport)) {
+        if (info.peer_names.n == 0) /* else they wait there for the upgrade */
+            conn_drop_shake(w, c);
+        return;
+    }
+    conn_opened(w, c, info.peer_names);
+    worker_execute(w); /* the names go */
+    conn_drop_shake(w, c);
+    conn_send_held(w, c);
+}
+
+size_t conn_shake(struct worker *w, struct conn *c, const char *p, size_t n)
+{
+    struct conn_work *k = c->work;
+    struct slice out = SLICE_NONE;
+    size_t used = n;
+    if (k->shake == NULL)
+        begin_shake(w, c);
+    if (k->shake == NULL)
+        return n;
+    int result = tls_handshake_step(k->shake, p, n, &used, &out);
+    if (out.n > 0) {
+        struct iovec iov = {(void *)(uintptr_t)out.p, out.n};
+        conn_send_raw(w, c, &iov, 1);
+    }
+    if (c->state != CONN_SHAKING)
+        return n;
+    if (result == TLS_STEP_DONE) {
+        shake_done(w, c);
+        return used;
+    }
+    if (result == TLS_STEP_FAILED) {
+        w->count.tls_failed++;
+        conn_drop_shake(w, c);
+        conn_end(w, c, EPROTO);
+    }
+    return n;
+}
+
+/* ---- records out ------------------------------------------------------------------------------
+ */
+
+/* Seals what fits at once and sends it. */
+static void send_sealed(struct worker *w, struct conn *c, const struct iovec *iov, size_t count)
+{
+    struct streams *s = &w->streams;
+    int64_t n = tls_seal(&s->codec, c->tls, iov, count, s->seal_area, STREAM_SEAL_BYTES);
+    if (n < 0) { /* TLS 1.2 has no new keys to give */
+        conn_doom(w, c, ENOKEY);
+        return;
+    }
+    struct iovec records = {s->seal_area, (size_t)n};
+    conn_send_raw(w, c, &records, 1);
+}
+
+void conn_send_tls(struct worker *w, struct conn *c, const struct iovec *iov, size_t count)
+{
+    struct iovec part[SEAL_PIECES_MAX];
+    size_t i = 0, skip = 0;
+    while (i < count && c->state != CONN_DOOMED) {
+        size_t pieces = 0, total = 0;
+        while (i < count && pieces < SEAL_PIECES_MAX && total < STREAM_SEAL_PLAIN_MAX) {
+            size_t n = iov[i].iov_len - skip;
+            if (n > STREAM_SEAL_PLAIN_MAX - total)
+                n = STREAM_SEAL_PLAIN_MAX - total;
+            part[pieces++] = (struct iovec){(char *)iov[i].iov_base + skip, n};
+            total += n;
+            skip += n;
+            if (skip == iov[i].iov_len) {
+                i++;
+                skip = 0;
+            }
+        }
+        if (total > 0)
+            send_sealed(w, c, part, pieces);
+    }
+}
+
+static void send_alert(struct worker *w, struct conn *c, enum tls_alert code)
+{
+    char bytes[TLS_ALERT_BYTES_MAX];
+    struct iovec iov = {bytes, tls_alert(&w->streams.codec, c->tls, code, bytes)};
+    conn_send_raw(w, c, &iov, 1);
+}
+
+void conn_send_close_notify(struct worker *w, struct conn *c)
+{
+    if (c->tls != NULL)
+        send_alert(w, c, TLS_A_CLOSE_NOTIFY);
+}
+
+/* ---- the end ----------------------------------------------------------------------------------
+ */
+
+void conn_tls_ended(struct worker *w, struct conn *c, int result)
+{
+    if (c->state != CONN_OPEN && c->state != CONN_SHAKING)
+        return;
+    if (result == TLS_ALERT) {
+        w->count.tls_alerts++;
+        conn_doom(w, c, ECONNRESET);
+        return;
+    }
+    if (result == TLS_CLOSE) {
+        conn_send_close_notify(w, c);
+        conn_end(w, c, 0);
+        return;
+    }
+    w->count.tls_bad++;
+    send_alert(w, c, (enum tls_alert) - result);
+    conn_end(w, c, EPROTO);
+}
