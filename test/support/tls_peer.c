@@ -162,6 +162,8 @@ void peer_free(struct peer *p)
 {
     tls_handshake_free(last);
     last = NULL;
+    if (p->ssl != NULL) /* else its session would count as spoilt */
+        SSL_set_shutdown(p->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(p->ssl);
     SSL_CTX_free(p->ctx);
     *p = (struct peer){0};
