@@ -279,12 +279,14 @@ static void indent(FILE *out, unsigned depth)
 
 static void write_object(FILE *out, const struct schema *s, unsigned depth);
 
+/* In YAML 1.1 `off` is a boolean to some editors. */
 static void write_enum(FILE *out, const struct word *words)
 {
     fputs("{\"enum\": [", out);
     for (const struct word *w = words; w->text != NULL; w++) {
         fputs(w == words ? "" : ", ", out);
         write_string(out, w->text);
+        fputs(strcmp(w->text, "off") == 0 ? ", false" : "", out);
     }
     fputs("]}", out);
 }
@@ -335,7 +337,6 @@ static void write_scalar(FILE *out, const struct field *f)
     default:
         fputs("{\"type\": \"string\", \"minLength\": 1}", out);
     }
-    /* In YAML 1.1 `off` is a boolean to some editors. */
     if (f->zero != NULL)
         fprintf(out, ", {\"enum\": [\"%s\"%s]}", f->zero,
                 strcmp(f->zero, "off") == 0 ? ", false" : "");

@@ -48,11 +48,13 @@ static const struct field secrets_fields[] = {
      .type = V_PATH,
      PUT(struct draft, tokens),
      .max = PATH_BYTES_MAX,
-     .help = "File of the secrets that sign our tokens in `Record-Route`: one a line, 16 to 64 "
-             "bytes, `#` begins a comment. The first signs, all verify, so that they can be "
-             "changed one after another. Others must not be able to read it. Without it a random "
-             "secret is made at start: dialogs that are open then do not survive a restart, and "
-             "no other edge can carry on with them."},
+     .help =
+         "File of the secrets that sign our tokens in `Record-Route` and `Path`, the challenges "
+         "of `roles.registrar`, and from which the keys of TLS session tickets are made: one a "
+         "line, 16 to 64 bytes, `#` begins a comment. The first signs, all verify, so that they "
+         "can be changed one after another. Others must not be able to read it. Without it a "
+         "random secret is made at start: dialogs that are open then do not survive a restart, "
+         "phones behind it have to register anew, and no other edge can carry on with them."},
 };
 static const struct schema secrets_schema = {.what = "secrets", SECTION(secrets_fields)};
 

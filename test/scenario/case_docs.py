@@ -70,12 +70,11 @@ def lay_out(folder, name):
     """The files that the configurations of a document name: its blocks of text, certificates for
     each pair in the folder itself, secrets."""
     files = {file_name(words): text for _, words, text in blocks(name, "text") if file_name(words)}
-    for _, _, text in blocks(name, "yaml"):
-        for cert in re.findall(r"\bcert: ([\w.-]+), key: [\w.-]+", text):
-            authority = tls.Authority(folder, f"ca-{cert}")
-            authority.sign(os.path.splitext(cert)[0])
-        for tokens in re.findall(r"\btokens: ([\w.-]+)", text):
-            files[tokens] = "a secret of the documents\n"
+    shown = "".join(text for _, _, text in blocks(name, "yaml"))
+    for pair in sorted(set(re.findall(r"\bcert: ([\w.-]+)\.pem, key: \1\.key", shown))):
+        tls.Authority(folder, f"ca-{pair}").sign(pair)
+    for tokens in re.findall(r"\btokens: ([\w.-]+)", shown):
+        files[tokens] = "a secret of the documents\n"
     for file, text in files.items():
         with open(os.path.join(folder, file), "w", encoding="utf-8") as f:
             f.write(text)
