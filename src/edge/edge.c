@@ -49,6 +49,8 @@ static int edge_carve(struct edge *e, struct arena *mem, const struct edge_birth
         e->registrar = registrar_new(mem, l->bindings, b->seed, b->prng_seed);
     if (l->bindings > 0 && e->registrar == NULL)
         return -1;
+    if (e->registrar != NULL)
+        registrar_fault(e->registrar, b->fault);
     e->storing = FLOW_END;
     for (int i = 0; i < REMOTE_FLOWS; i++)
         e->remote[i] = (struct remote){FLOW_END, FLOW_END};

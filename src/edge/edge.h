@@ -147,6 +147,8 @@ void edge_on_stored(struct edge *e, const struct event *ev);
 void edge_on_binding(struct edge *e, const struct event *ev);
 /* A connection of another worker is gone. */
 void edge_on_flow_gone(struct edge *e, struct flow_id flow);
+/* A phone that this worker hears over UDP has registered with another one. */
+void edge_on_phone(struct edge *e, const struct event *ev);
 /* Ends all bindings of an AOR, as a URI or "user@domain"; appends a row that tells how many. */
 void edge_unbind(struct edge *e, struct slice argument, struct text *t);
 /* Bytes from another worker for `flow`, a connection of ours, or over UDP for the phone that it names

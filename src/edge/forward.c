@@ -244,8 +244,8 @@ static void try_clock(struct edge *e, struct relay *r, struct try *t)
     relay_arm(e, r);
 }
 
-/* What leaves is kept for the relay; or, as one branch of a fork, with the try: what a sibling sends
- * is another request. */
+/* What leaves is kept for the relay; or, as one branch of a fork, with the try: what a sibling
+ * sends is another request. */
 static int keep_sent(struct edge *e, struct relay *r, struct try *t, struct slice *ret_bytes)
 {
     if (t->way == NO_WAY)

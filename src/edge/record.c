@@ -34,9 +34,10 @@ struct token_end end_of_origin(const struct edge *e, const struct origin *from)
                             .flow = from->flow,
                             .listener = from->listener,
                             .transport = from->transport};
-    if (from->transport == TP_UDP)
-        end.flow = (struct flow_id){
-            .slot = phones_at(e->phones, from->listener, &from->source), .worker = e->worker};
+    bool heard_here = from->flow.worker == e->worker; /* else handed over: see role.c */
+    if (from->transport == TP_UDP && heard_here)
+        end.flow = (struct flow_id){.slot = phones_at(e->phones, from->listener, &from->source),
+                                    .worker = e->worker};
     return end;
 }
 

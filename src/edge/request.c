@@ -147,6 +147,18 @@ static void on_repeat(struct edge *e, struct relay *r)
         relay_answer_100(e, r);
 }
 
+/* The branch of a fork that was answered. */
+static const struct try *accepted_try(const struct edge *e, const struct relay *r)
+{
+    for (uint32_t slot = r->first_try; slot != NO_TRY;) {
+        const struct try *t = try_at(e, slot);
+        if (t->kind == TRY_REQUEST && t->client.state == TXN_ACCEPTED)
+            return t;
+        slot = t->older;
+    }
+    return NULL;
+}
+
 /* A client that ignores Record-Route sends the ACK of a 2xx to where its INVITE went. It follows
  * that INVITE while it lingers; any other ACK is dropped for the price of a look. */
 static void on_ack_without_route(struct edge *e, const struct origin *from)
@@ -157,11 +169,12 @@ static void on_ack_without_route(struct edge *e, const struct origin *from)
         e->count.acks_unmatched++;
         return;
     }
+    const struct try *t = r->forks ? accepted_try(e, r) : NULL;
     struct hop hop = {.addr = r->dest,
                       .transport = r->transport_out,
                       .side = r->side_out,
                       .listener = LISTENER_NONE};
-    ack_follow(e, from, &hop);
+    ack_follow(e, from, t != NULL ? &t->hop : &hop);
 }
 
 static void on_ack(struct edge *e, const struct origin *from, const struct event *ev, unsigned hops)

@@ -43,8 +43,9 @@ static void hand_to(struct edge *e, const struct event *ev, uint32_t owner)
     struct event mine = *ev;
     if (w != NULL)
         w->owners |= 1ULL << owner;
-    if (ev->kind == EV_DATAGRAM)
-        mine.flow.worker = e->worker; /* that hears who sent it */
+    if (ev->kind == EV_DATAGRAM) /* who hears it, and whom it heard there */
+        mine.flow = (struct flow_id){.slot = phones_at(e->phones, ev->listener, &ev->source),
+                                     .worker = e->worker};
     emit_handover(e, &mine, owner, 1);
 }
 
@@ -100,6 +101,11 @@ static bool is_direct(const struct origin *from, const struct sip_msg *m)
     return !sip_has(m, SIP_H_PATH) && sip_next_value(&v) && !sip_next_value(&v);
 }
 
+static bool is_phone_by_udp(const struct origin *from)
+{
+    return from->transport == TP_UDP && from->side == SIDE_OUTSIDE;
+}
+
 static struct reg_origin reg_origin_of(const struct origin *from, const struct sip_msg *m)
 {
     struct reg_origin o = {.flow = from->flow,
@@ -107,7 +113,7 @@ static struct reg_origin reg_origin_of(const struct origin *from, const struct s
                            .transport = from->transport,
                            .listener = from->listener,
                            .direct = is_direct(from, m)};
-    if (from->transport == TP_UDP) /* as a flow token names it */
+    if (is_phone_by_udp(from)) /* as a flow token names it */
         o.flow.slot = phone_of(m);
     return o;
 }
@@ -202,6 +208,33 @@ void role_store_silent(struct edge *e, struct relay *r)
     answer_unstored(e, r, SLICE("No Answer From The Store"));
 }
 
+/* This phone is at that address now: its worker has to know. */
+static void note_phone(struct edge *e, const struct relay *r, uint32_t phone)
+{
+    const struct origin *from = &r->from;
+    if (!is_phone_by_udp(from))
+        return;
+    if (from->flow.worker == e->worker || from->flow.worker >= e->workers) {
+        phones_note(e->phones, from->listener, &from->source, phone, e->now);
+        return;
+    }
+    struct action *a = emit(e, ACT_HANDOVER);
+    a->worker = (uint8_t)from->flow.worker;
+    a->hand = (struct hand){.kind = HAND_PHONE,
+                            .listener = from->listener,
+                            .transport = TP_UDP,
+                            .from_worker = (uint8_t)e->worker,
+                            .flow = {.slot = phone, .worker = from->flow.worker},
+                            .source = from->source};
+    emit_bytes(e, a, SLICE_NONE);
+    e->count.handed_over++;
+}
+
+void edge_on_phone(struct edge *e, const struct event *ev)
+{
+    phones_note(e->phones, ev->listener, &ev->source, ev->flow.slot, e->now);
+}
+
 static void answer_stored(struct edge *e, struct relay *r)
 {
     struct sip_fault fault;
@@ -212,8 +245,18 @@ static void answer_stored(struct edge *e, struct relay *r)
     struct reg_origin origin = reg_origin_of(&r->from, &e->kept);
     struct slice lines = registrar_answer_lines(e->registrar, &e->kept, &e->facts, &origin, e->now,
                                                 e->wall_ns, &e->out->scratch);
+    note_phone(e, r, phone_of(&e->kept));
     log_end(e, r, 200, '-', 'D', SLICE_NONE);
     relay_answer(e, r, 200, SLICE_NONE, lines);
+}
+
+static unsigned count_records(struct slice records)
+{
+    struct record one;
+    unsigned n = 0;
+    while (record_next(&records, &one) == 1)
+        n++;
+    return n;
 }
 
 /* The connection may have gone while the store was at work. */
@@ -230,8 +273,9 @@ void edge_on_stored(struct edge *e, const struct event *ev)
     struct relay *r = slab_get(&e->relays, h);
     if (r == NULL || !r->storing)
         return;
-    if (ev->error == 0)
-        (void)registrar_commit(e->registrar, blocks_slice(&e->blocks, r->hops), e->now, e->wall_ns);
+    struct slice records = blocks_slice(&e->blocks, r->hops);
+    bool all = ev->error == 0 && registrar_commit(e->registrar, records, e->now, e->wall_ns) ==
+                                     count_records(records);
     role_unlink(e, r);
     blocks_release(&e->blocks, &r->hops);
     r->give_up_at = MONO_NONE;
@@ -239,8 +283,10 @@ void edge_on_stored(struct edge *e, const struct event *ev)
     r->caller_gone = false;
     if (left)
         role_flow_gone(e, r->from.flow);
-    if (!r->answered && ev->error == 0)
+    if (!r->answered && all)
         answer_stored(e, r);
+    else if (!r->answered && ev->error == 0)
+        answer_no_room(e, r);
     else if (!r->answered)
         answer_unstored(e, r, SLICE("Store Failed"));
     else

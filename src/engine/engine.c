@@ -60,6 +60,8 @@ static void on_handed(struct engine *e, const struct event *ev)
         edge_on_send(e->edge, &inner);
     else if (head.kind == HAND_FLOW_GONE)
         edge_on_flow_gone(e->edge, head.flow);
+    else if (head.kind == HAND_PHONE)
+        edge_on_phone(e->edge, &inner);
     else if (head.kind == EV_UNREACHABLE)
         edge_on_unreachable(e->edge, &inner);
     else

@@ -126,6 +126,7 @@ struct hand {
 enum {
     HAND_SEND = 200, /* "send these bytes on your flow" */
     HAND_FLOW_GONE,  /* "bindings that came over this flow of mine are void" */
+    HAND_PHONE,      /* "this phone (flow.slot) has registered from `source`, which you hear" */
 };
 
 struct action {
