@@ -151,7 +151,7 @@ static void put_value(struct registrar *r, struct text *t, const struct binding_
     put_be(t, f->q, 2);
     put_be(t, f->transport, 1);
     put_be(t, f->listener, 1);
-    put_be(t, f->bits & BIND_STORED_BITS, 1);
+    put_be(t, f->bits & BIND_BITS, 1);
     put_be(t, f->contact.n, 2);
     put_be(t, f->instance.n, 2);
     put_be(t, f->path.n, 2);
@@ -183,12 +183,36 @@ void registrar__record_delete(struct text *t, struct slice aor, struct slice ins
 
 void registrar__record_end(struct registrar *r, struct text *t, const struct binding *b)
 {
-    /* A delete behind a put that is under way would take away what that one acknowledges. */
-    if (b->bits & BIND_PENDING)
-        return;
     registrar__record_delete(t, registrar__aor_name(r, registrar__aor(r, b->aor)),
                              registrar__instance(r, b), registrar__contact(r, b),
                              b->bits & BIND_OUTBOUND ? b->reg_id : 0);
+}
+
+/* A delete behind a put that is under way would take from the store what that one acknowledges. So
+ * puts are counted until they come back, by a hash of their AOR: two AORs in one cell, or a put
+ * that the store refused, only cost a delete, and that is harmless. */
+static struct pending_cell *pending_cell(const struct registrar *r, uint64_t aor_hash)
+{
+    return &r->pending[aor_hash % PENDING_CELLS];
+}
+
+bool registrar__pending(const struct registrar *r, uint64_t aor_hash)
+{
+    const struct pending_cell *c = pending_cell(r, aor_hash);
+    return c->count > 0 && r->now / NS_S <= (uint64_t)c->last_s + PENDING_S;
+}
+
+void registrar__pending_add(struct registrar *r, uint64_t aor_hash)
+{
+    struct pending_cell *c = pending_cell(r, aor_hash);
+    c->count = registrar__pending(r, aor_hash) ? c->count + 1 : 1;
+    c->last_s = (uint32_t)(r->now / NS_S);
+}
+
+void registrar__pending_done(struct registrar *r, uint64_t aor_hash)
+{
+    struct pending_cell *c = pending_cell(r, aor_hash);
+    c->count -= c->count > 0;
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -216,7 +240,7 @@ static bool numbers_are_sane(const struct binding_facts *f)
     bool is_outbound = f->bits & BIND_OUTBOUND;
     bool has_source = f->source.family == 4 || f->source.family == 6 || f->source.family == 0;
     return f->q <= 1000 && f->transport < TP__COUNT && has_source && f->reg_id <= REG_ID_MAX &&
-           (f->bits & ~(unsigned)BIND_STORED_BITS) == 0 &&
+           (f->bits & ~(unsigned)BIND_BITS) == 0 &&
            (!is_outbound || (f->instance.n > 0 && f->reg_id != 0));
 }
 
@@ -319,6 +343,7 @@ static int take_put(struct registrar *r, const struct record *record, mono_ns no
     put_key_tail(&t, f.instance, f.contact, f.bits & BIND_OUTBOUND ? f.reg_id : 0);
     if (!slice_equal(text_slice(&t), tail))
         return -1;
+    registrar__pending_done(r, siphash(&r->seed, f.aor.p, f.aor.n));
     mono_ns at = mono_of(f.expires_wall_ms, now, wall_ns);
     struct aor *a = registrar__aor_find(r, f.aor);
     struct binding *old = a != NULL ? find_tail(r, a, tail) : NULL;
@@ -353,6 +378,7 @@ unsigned registrar_commit(struct registrar *r, struct slice records, mono_ns now
     unsigned taken = 0;
     struct record record;
     int found;
+    r->now = now;
     while ((found = record_next(&records, &record)) == 1) {
         int result =
             record.op == RECORD_PUT ? take_put(r, &record, now, wall_ns) : take_delete(r, &record);

@@ -354,8 +354,6 @@ static void put_contact(struct request *q, struct text *t, const struct contact 
     uint32_t key_id = c->outbound ? c->reg_id : 0;
     if (c->old != NULL && !registrar__key_is(q->r, c->old, c->instance, c->uri, key_id))
         delete_old(q, t, c->old);
-    else if (c->old != NULL)
-        c->old->bits |= BIND_PENDING;
     uint64_t seconds = granted(q, c->expires_s);
     struct binding_facts f = {
         .aor = q->aor,
@@ -375,6 +373,7 @@ static void put_contact(struct request *q, struct text *t, const struct contact 
         .bits = (uint8_t)((q->from->direct ? BIND_DIRECT : 0) | (c->outbound ? BIND_OUTBOUND : 0)),
     };
     registrar__record_put(q->r, t, &f);
+    registrar__pending_add(q->r, siphash(&q->r->seed, q->aor.p, q->aor.n));
 }
 
 static void put_end(struct request *q, struct text *t, const struct contact *c)
@@ -434,6 +433,7 @@ void registrar_register(struct registrar *r, const struct sip_msg *m, const stru
     q.scratch = scratch;
     q.ret = ret;
     q.call_id = registrar__call_id_hash(f->call_id);
+    r->now = now;
     (void)refuse(ret, 200, SLICE_NONE);
     if (judge_address(&q, &aor) != 0 || judge_require(&q) != 0 || judge_user(&q) != 0 ||
         read_contacts(&q) != 0 || judge_path(&q) != 0 || judge_outbound(&q) != 0 ||

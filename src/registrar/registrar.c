@@ -18,7 +18,8 @@ size_t registrar_memory(uint32_t bindings_max)
     return sizeof(struct registrar) + _Alignof(struct registrar) +
            slab_memory(sizeof(struct binding), slots) + slab_memory(sizeof(struct aor), slots) +
            registrar__texts_memory(slots) + 2 * map_memory(slots) +
-           sizeof(struct nonce_cell) * NONCE_CELLS + 64;
+           sizeof(struct nonce_cell) * NONCE_CELLS + sizeof(struct pending_cell) * PENDING_CELLS +
+           64;
 }
 
 struct registrar *registrar_new(struct arena *mem, uint32_t bindings_max, struct hash_seed seed,
@@ -32,12 +33,15 @@ struct registrar *registrar_new(struct arena *mem, uint32_t bindings_max, struct
         return NULL;
     memset(r, 0, sizeof *r);
     r->nonces = ARENA_ARRAY(mem, struct nonce_cell, NONCE_CELLS);
-    if (r->nonces == NULL || slab_init(&r->bindings, mem, sizeof(struct binding), slots) != 0 ||
+    r->pending = ARENA_ARRAY(mem, struct pending_cell, PENDING_CELLS);
+    if (r->nonces == NULL || r->pending == NULL ||
+        slab_init(&r->bindings, mem, sizeof(struct binding), slots) != 0 ||
         slab_init(&r->aors, mem, sizeof(struct aor), slots) != 0 ||
         registrar__texts_init(&r->texts, mem, slots) != 0 ||
         map_init(&r->by_aor, mem, slots) != 0 || map_init(&r->by_flow, mem, slots) != 0)
         return NULL;
     memset(r->nonces, 0, sizeof(struct nonce_cell) * NONCE_CELLS);
+    memset(r->pending, 0, sizeof(struct pending_cell) * PENDING_CELLS);
     r->seed = seed;
     r->boot = siphash(&seed, "boot", 4);
     r->bindings_max = bindings_max;
@@ -443,7 +447,6 @@ bool registrar__binding_put(struct registrar *r, struct aor *a, struct binding *
                             const struct binding_facts *f, mono_ns at)
 {
     if (old != NULL) {
-        old->bits &= (uint8_t)~BIND_PENDING;
         if (binding_change(r, old, f)) {
             wheel_arm(&r->wheel, &old->timer, at);
             return true;
@@ -473,11 +476,14 @@ static bool has_room_for_end(const struct text *records)
     return records->n <= records->cap && records->cap - records->n >= RECORD_DELETE_BYTES_MAX;
 }
 
-/* Over at once for everybody who looks; its record is written when it expires, which is now. */
-static void binding_end(struct registrar *r, struct binding *b, struct text *records)
+/* Over at once for everybody who looks; without room for its record, that is written when it
+ * expires, which is now. */
+static void binding_end(struct registrar *r, struct binding *b, bool is_ordered,
+                        struct text *records)
 {
     if (has_room_for_end(records)) {
-        registrar__record_end(r, records, b);
+        if (is_ordered || !registrar__pending(r, registrar__aor(r, b->aor)->hash))
+            registrar__record_end(r, records, b);
         registrar__binding_drop(r, b);
         return;
     }
@@ -493,25 +499,24 @@ void registrar_flow_gone(struct registrar *r, struct flow_id flow, struct text *
         return;
     struct binding *b;
     while ((b = flow_first(r, flow)) != NULL)
-        binding_end(r, b, records);
+        binding_end(r, b, false, records);
 }
 
 void registrar_binding_gone(struct registrar *r, uint64_t binding, struct text *records)
 {
     struct binding *b = registrar__binding(r, (uint32_t)(binding & ((1u << REG_SLOT_BITS) - 1)));
     if (b != NULL && b->id == binding)
-        binding_end(r, b, records);
+        binding_end(r, b, false, records);
 }
 
 void registrar_expire(struct registrar *r, mono_ns now, struct text *records)
 {
+    r->now = now;
     while (has_room_for_end(records)) {
         struct wheel_node *n = wheel_expire(&r->wheel, now);
         if (n == NULL)
             return;
-        struct binding *b = (struct binding *)n;
-        registrar__record_end(r, records, b);
-        registrar__binding_drop(r, b);
+        binding_end(r, (struct binding *)n, false, records);
     }
 }
 
@@ -524,7 +529,7 @@ unsigned registrar_remove(struct registrar *r, struct slice aor, struct text *re
     for (uint32_t slot = a->first; slot != REG_SLOT_NONE; count++) {
         struct binding *b = registrar__binding(r, slot);
         slot = b->next;
-        binding_end(r, b, records);
+        binding_end(r, b, true, records);
     }
     return count;
 }

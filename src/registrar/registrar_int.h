@@ -34,6 +34,8 @@ enum {
     TEXT_CLASSES = 8,
     NONCE_CELLS = 4096, /* nonces whose count is remembered */
     NONCE_WAYS = 4,
+    PENDING_CELLS = 4096, /* counts of records under way, by hash of the AOR */
+    PENDING_S = 60,       /* after so long nothing is under way any more */
 };
 #define REG_SLOT_NONE UINT32_MAX
 
@@ -52,8 +54,7 @@ struct texts {
 enum {
     BIND_DIRECT = 1,
     BIND_OUTBOUND = 2, /* its key is (instance, reg-id): RFC 5626 */
-    BIND_PENDING = 4,  /* a newer record for its key is on the way to the store */
-    BIND_STORED_BITS = BIND_DIRECT | BIND_OUTBOUND,
+    BIND_BITS = BIND_DIRECT | BIND_OUTBOUND,
 };
 
 struct binding {
@@ -67,7 +68,7 @@ struct binding {
     uint32_t next;
     uint32_t flow_prev, flow_next;
     uint32_t cseq;
-    uint32_t reg_id; /* 0 = none that counts */
+    uint32_t reg_id;  /* 0 = none that counts */
     uint32_t since_s; /* Unix time of the first REGISTER */
     uint16_t q;
     uint16_t contact_n, path_n;
@@ -95,6 +96,12 @@ struct nonce_cell {
     uint32_t made_s; /* low bits of its timestamp: the oldest of a set gives way */
 };
 
+/* Puts that were given to the store and have not come back, of the AORs with one hash. */
+struct pending_cell {
+    uint32_t count;
+    uint32_t last_s;
+};
+
 struct registrar {
     const struct registrar_opts *opts;
     struct hash_seed seed;
@@ -111,6 +118,8 @@ struct registrar {
     uint64_t bad_records;
     bool offer_md5, offer_sha256;
     struct nonce_cell *nonces;
+    struct pending_cell *pending;
+    mono_ns now; /* of the last call that told it */
 };
 
 /* ---- texts ----------------------------------------------------------------------------------- */
@@ -194,8 +203,12 @@ void registrar__record_put(struct registrar *r, struct text *t, const struct bin
 /* `reg_id` 0: the key is the contact. */
 void registrar__record_delete(struct text *t, struct slice aor, struct slice instance,
                               struct slice contact, uint32_t reg_id);
-/* The delete record of a binding, when it fits and its key is not on the way to the store anew. */
+/* The delete record of a binding. */
 void registrar__record_end(struct registrar *r, struct text *t, const struct binding *b);
+/* A put of this AOR goes to the store; it came back; is one under way? */
+void registrar__pending_add(struct registrar *r, uint64_t aor_hash);
+void registrar__pending_done(struct registrar *r, uint64_t aor_hash);
+bool registrar__pending(const struct registrar *r, uint64_t aor_hash);
 /* Appends the key (without its length). */
 void registrar__key_put(struct text *t, struct slice aor, struct slice instance,
                         struct slice contact, uint32_t reg_id);

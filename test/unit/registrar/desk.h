@@ -163,10 +163,10 @@ static inline void desk_restart(struct desk *d, uint64_t seed)
     desk_birth(d);
     for (unsigned i = 0; i < d->store.rows; i++)
         if (d->store.row[i].bytes != NULL)
-            assert_int_equal(
-                registrar_commit(d->r, slice_of(d->store.row[i].bytes, d->store.row[i].n), d->now,
-                                 d->wall_ns),
-                1);
+            assert_int_equal(registrar_commit(d->r,
+                                              slice_of(d->store.row[i].bytes, d->store.row[i].n),
+                                              d->now, d->wall_ns),
+                             1);
 }
 
 /* ---- REGISTERs ------------------------------------------------------------------------------- */

@@ -179,7 +179,8 @@ static void expires(void **state)
         {"header", "Expires: 90\r\nContact: <sip:a@h>\r\n", "<sip:a@h>;expires=90\r\n"},
         {"own", "Expires: 90\r\nContact: <sip:a@h>;expires=100\r\n", "<sip:a@h>;expires=100\r\n"},
         {"unreadable", "Contact: <sip:a@h>;expires=1x\r\n", "<sip:a@h>;expires=3600\r\n"},
-        {"unreadable header", "Expires: 1x\r\nContact: <sip:a@h>\r\n", "<sip:a@h>;expires=3600\r\n"},
+        {"unreadable header", "Expires: 1x\r\nContact: <sip:a@h>\r\n",
+         "<sip:a@h>;expires=3600\r\n"},
         {"above the maximum", "Contact: <sip:a@h>;expires=7201\r\n", "<sip:a@h>;expires=7200\r\n"},
         {"2^32", "Contact: <sip:a@h>;expires=4294967296\r\n", "<sip:a@h>;expires=7200\r\n"},
         {"thirty digits", "Expires: 999999999999999999999999999999\r\nContact: <sip:a@h>\r\n",
@@ -207,9 +208,8 @@ static void jitter(void **state)
     unsigned least = UINT32_MAX, most = 0;
     d->opts.expires_jitter_percent = 20;
     for (unsigned i = 1; i <= 300; i++) {
-        assert_int_equal(desk_register(d, ALICE, "c", i, "Contact: <sip:a@h>;expires=1000\r\n",
-                                       &from),
-                         200);
+        assert_int_equal(
+            desk_register(d, ALICE, "c", i, "Contact: <sip:a@h>;expires=1000\r\n", &from), 200);
         unsigned s = (unsigned)strtoul(strstr(d->lines, "expires=") + 8, NULL, 10);
         least = s < least ? s : least;
         most = s > most ? s : most;
@@ -240,8 +240,7 @@ static void order(void **state)
         {"newer star", "c", 11, "Contact: *\r\nExpires: 0\r\n", 200, "480"},
         {"star of another call", "d", 1, "Contact: *\r\nExpires: 0\r\n", 200, "480"},
         {"older of another call", "d", 1, "Contact: <sip:a@h>;expires=0\r\n", 200, "480"},
-        {"older of another contact", "c", 9, "Contact: <sip:b@h>\r\n", 200,
-         "sip:b@h | sip:a@h"},
+        {"older of another contact", "c", 9, "Contact: <sip:b@h>\r\n", 200, "sip:b@h | sip:a@h"},
         {"all or nothing", "c", 9, "Contact: <sip:b@h>, <sip:a@h>\r\n", 500, "sip:a@h"},
         {"query", "c", 1, "", 200, "sip:a@h"},
     };
@@ -249,7 +248,8 @@ static void order(void **state)
         struct desk *d = desk_open(10);
         struct reg_origin from = desk_flow(1);
         assert_int_equal(desk_register(d, ALICE, "c", 10, "Contact: <sip:a@h>\r\n", &from), 200);
-        int status = desk_register(d, ALICE, cases[i].call_id, cases[i].cseq, cases[i].lines, &from);
+        int status =
+            desk_register(d, ALICE, cases[i].call_id, cases[i].cseq, cases[i].lines, &from);
         if (status != cases[i].status)
             fail_msg("%s: %d, not %d", cases[i].name, status, cases[i].status);
         if (strcmp(desk_lookup(d, ALICE), cases[i].after) != 0)
@@ -323,16 +323,15 @@ static void limits(void **state)
                                    "Contact: <sip:a@h>, <sip:b@h>, <sip:c@h>, <sip:d@h>\r\n",
                                    &from),
                      403);
-    assert_int_equal(desk_register(d, ALICE, "c", 2, "Contact: <sip:a@h>, <sip:b@h>, <sip:c@h>\r\n",
-                                   &from),
-                     200);
+    assert_int_equal(
+        desk_register(d, ALICE, "c", 2, "Contact: <sip:a@h>, <sip:b@h>, <sip:c@h>\r\n", &from),
+        200);
     assert_int_equal(desk_register(d, ALICE, "c", 3, "Contact: <sip:d@h>\r\n", &from), 403);
     desk_wants("reason", d->reason, "Too Many Contacts");
     /* A refresh, and one for another, are none more. */
     assert_int_equal(desk_register(d, ALICE, "c", 4, "Contact: <sip:b@h>\r\n", &from), 200);
-    assert_int_equal(desk_register(d, ALICE, "c", 5,
-                                   "Contact: <sip:d@h>, <sip:a@h>;expires=0\r\n", &from),
-                     200);
+    assert_int_equal(
+        desk_register(d, ALICE, "c", 5, "Contact: <sip:d@h>, <sip:a@h>;expires=0\r\n", &from), 200);
     assert_int_equal(registrar_load(d->r).bindings, 3);
     /* Expired ones make room before they are taken away. */
     desk_pass(d, 3600 * NS_S);
@@ -360,8 +359,7 @@ static void a_phone_moves(void **state)
                  "Contact: <sip:a@192.0.2.%u>;+sip.instance=\"<urn:uuid:1>\"\r\n", i);
         assert_int_equal(desk_register(d, ALICE, "c", i, lines, &from), 200);
     }
-    assert_string_equal(desk_lookup(d, ALICE),
-                        "sip:a@192.0.2.20 sip:a@192.0.2.19 | sip:x@h");
+    assert_string_equal(desk_lookup(d, ALICE), "sip:a@192.0.2.20 sip:a@192.0.2.19 | sip:x@h");
     assert_int_equal(desk_stored(d), 3);
     desk_close(d);
 }
@@ -421,8 +419,7 @@ static void flows(void **state)
                       "+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-000a95a0e128>\"\r\n",
                       &three),
         200);
-    assert_string_equal(desk_lookup(d, ALICE),
-                        "sip:bob@192.0.2.9 sip:bob@192.0.2.2;transport=tcp");
+    assert_string_equal(desk_lookup(d, ALICE), "sip:bob@192.0.2.9 sip:bob@192.0.2.2;transport=tcp");
     assert_int_equal(desk_stored(d), 2);
     desk_close(d);
 }
@@ -437,8 +434,8 @@ static void outbound_or_not(void **state)
     } cases[] = {
         {"direct", "Supported: outbound\r\n", true, false, true, 200},
         {"direct, not supported", "Supported: path\r\n", true, true, false, 200},
-        {"edge with ob", "Supported: outbound\r\nPath: <sip:p;lr>, <sip:t@e;lr;ob>\r\n", false, true,
-         true, 200},
+        {"edge with ob", "Supported: outbound\r\nPath: <sip:p;lr>, <sip:t@e;lr;ob>\r\n", false,
+         true, true, 200},
         {"ob of another hop", "Supported: outbound\r\nPath: <sip:p;lr;ob>, <sip:t@e;lr>\r\n", false,
          false, false, 200},
         {"ob of another hop, required",
@@ -532,39 +529,38 @@ static void by_q(void **state)
     (void)state;
     struct desk *d = desk_open(20);
     struct reg_origin one = desk_flow(1), two = desk_flow(2);
-    assert_int_equal(desk_register(d, ALICE, "a", 1,
-                                   "Contact: <sip:low@h>;q=0.2, <sip:high@h>, <sip:mid@h>;q=0.5\r\n",
-                                   &one),
-                     200);
+    assert_int_equal(
+        desk_register(d, ALICE, "a", 1,
+                      "Contact: <sip:low@h>;q=0.2, <sip:high@h>, <sip:mid@h>;q=0.5\r\n", &one),
+        200);
     /* Two flows of one phone: one q, the best of both, and the newer way first. */
-    assert_int_equal(desk_register(d, ALICE, "b", 1,
-                                   "Supported: outbound\r\nContact: <sip:f1@h>;q=0.7;reg-id=1;" PHONE
-                                   "\r\n",
-                                   &one),
-                     200);
-    assert_int_equal(desk_register(d, ALICE, "b", 2,
-                                   "Supported: outbound\r\nContact: <sip:f2@h>;q=0.1;reg-id=2;" PHONE
-                                   "\r\n",
-                                   &two),
-                     200);
+    assert_int_equal(
+        desk_register(d, ALICE, "b", 1,
+                      "Supported: outbound\r\nContact: <sip:f1@h>;q=0.7;reg-id=1;" PHONE "\r\n",
+                      &one),
+        200);
+    assert_int_equal(
+        desk_register(d, ALICE, "b", 2,
+                      "Supported: outbound\r\nContact: <sip:f2@h>;q=0.1;reg-id=2;" PHONE "\r\n",
+                      &two),
+        200);
     assert_string_equal(desk_lookup(d, ALICE),
                         "sip:high@h | sip:f2@h sip:f1@h | sip:mid@h | sip:low@h");
     /* A refresh over the same way does not make it newer; over another one it does. */
     uint64_t before = registrar_deadline(d->r);
-    assert_int_equal(desk_register(d, ALICE, "b", 3,
-                                   "Supported: outbound\r\nContact: <sip:f1@h>;q=0.7;reg-id=1;" PHONE
-                                   "\r\n",
-                                   &one),
-                     200);
+    assert_int_equal(
+        desk_register(d, ALICE, "b", 3,
+                      "Supported: outbound\r\nContact: <sip:f1@h>;q=0.7;reg-id=1;" PHONE "\r\n",
+                      &one),
+        200);
     assert_true(before != MONO_NONE);
     assert_string_equal(desk_lookup(d, ALICE),
                         "sip:high@h | sip:f2@h sip:f1@h | sip:mid@h | sip:low@h");
     d->opts.fork = REGISTRAR_FORK_PARALLEL;
     struct reg_target t[3];
     bool is_known;
-    assert_int_equal(registrar_lookup(d->r, SLICE("alice@example.com"), NULL, d->now, t, 3,
-                                      &is_known),
-                     3);
+    assert_int_equal(
+        registrar_lookup(d->r, SLICE("alice@example.com"), NULL, d->now, t, 3, &is_known), 3);
     for (unsigned i = 0; i < 3; i++)
         assert_int_equal(t[i].q, 1000);
     desk_close(d);
