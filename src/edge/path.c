@@ -177,8 +177,8 @@ bool contact_original(struct edge *e, const struct sip_uri *u, struct slice *ret
     return true;
 }
 
-/* In an answer to a REGISTER, edits of which have begun: the phone sees what it wrote. Contacts that
- * another edge of the fleet wrote as well: the phone may have registered over both. */
+/* In an answer to a REGISTER, edits of which have begun: the phone sees what it wrote. Contacts
+ * that another edge of the fleet wrote as well: the phone may have registered over both. */
 void restore_contacts(struct edge *e)
 {
     enum { RESTORED_MAX = 64 };

@@ -19,9 +19,9 @@ struct route_set {
     unsigned popped; /* leading values that were ours */
     bool stripped;   /* what is left is not believed */
     bool has_token, bad_token;
-    bool has_flow; /* a flow token on top: `flow` */
+    bool has_flow;  /* a flow token on top: `flow` */
     bool elsewhere; /* the value at `popped` leads to a flow of another edge: `node` */
-    bool outsider; /* the sender is held to what outsiders may do */
+    bool outsider;  /* the sender is held to what outsiders may do */
     uint16_t node;
     struct token token; /* of the dialog */
     struct token flow;
@@ -231,7 +231,8 @@ static void to_uri(struct edge *e, struct where *w, const struct sip_uri *u)
     w->name_transport = given ? (uint8_t)tp : 255;
 }
 
-/* Down the very path that requests of this end come up. `node`: of the edge that it is an end of. */
+/* Down the very path that requests of this end come up. `node`: of the edge that it is an end of.
+ */
 static void to_end(struct edge *e, struct where *w, const struct token_end *end, uint16_t node)
 {
     w->kind = WHERE_HOP;
@@ -254,8 +255,17 @@ static void to_flow(struct edge *e, struct where *w, const struct token *t)
 {
     w->by_token = true;
     to_end(e, w, &t->end, t->node);
-    if (t->end.transport == TP_UDP && w->hop.listener == LISTENER_NONE)
+    bool unheard = t->end.transport == TP_UDP && w->hop.listener == LISTENER_NONE;
+    if (unheard || t->node != e->opts->node_id)
         refuse(w, 430, SLICE("Flow Failed"));
+}
+
+static void to_edge(struct edge *e, struct where *w, const struct edge_neighbour *n)
+{
+    w->kind = WHERE_HOP;
+    w->hop = (struct hop){
+        .addr = n->addr, .transport = n->transport, .side = SIDE_INSIDE, .listener = LISTENER_NONE};
+    e->count.to_fleet++;
 }
 
 /* To the edge that holds the connection, which finds the Route as we did. What an outsider sends
@@ -272,13 +282,8 @@ static void to_neighbour(struct edge *e, uint8_t side, struct where *w, struct r
         refuse(w, 403, SLICE("Route Not Allowed"));
         return;
     }
-    w->kind = WHERE_HOP;
     w->by_token = true;
-    w->hop = (struct hop){.addr = n->addr,
-                          .transport = n->transport,
-                          .side = SIDE_INSIDE,
-                          .listener = LISTENER_NONE};
-    e->count.to_fleet++;
+    to_edge(e, w, n);
 }
 
 /* Within a dialog of ours. */
@@ -510,27 +515,20 @@ void route_request(struct edge *e, const struct origin *from, struct where *w)
     edit_routes(e, &s, was_strict);
 }
 
-/* Where the Path or the Contact of a binding leads: to a flow of ours or of a neighbour, else as RFC
- * 3263 says. Returns whether the URI was a token of ours, which goes no further. */
+/* Where the Path or the Contact of a binding leads: to a flow of ours or of a neighbour, else as
+ * RFC 3263 says. Returns whether the URI was a token of ours, which goes no further. */
 bool route_to_uri(struct edge *e, struct where *w, const struct sip_uri *u)
 {
     struct token token;
     if (is_sip(u) && u->user.n > 0 &&
         token_parse(&e->opts->keys, u->user, SLICE_NONE, &token) == 0 && token.kind == TOKEN_FLOW) {
         const struct edge_neighbour *n = neighbour(e, token.node);
-        if (token.node == e->opts->node_id) {
+        if (token.node == e->opts->node_id || n == NULL) {
             to_flow(e, w, &token);
             return true;
         }
-        if (n != NULL) {
-            w->kind = WHERE_HOP;
-            w->hop = (struct hop){.addr = n->addr,
-                                  .transport = n->transport,
-                                  .side = SIDE_INSIDE,
-                                  .listener = LISTENER_NONE};
-            e->count.to_fleet++;
-            return false;
-        }
+        to_edge(e, w, n);
+        return false;
     }
     to_uri(e, w, u);
     return false;

@@ -62,14 +62,14 @@ struct token_end {
 
 struct token {
     uint8_t kind;
-    uint8_t side_caller;   /* ROUTE: where the request that began the dialog came from */
-    uint8_t side_callee;   /* ROUTE: where it went */
-    bool has_callee;       /* ROUTE: callee_end is there */
-    uint16_t node;         /* node id of the edge that made it */
-    uint32_t from_tag;     /* ROUTE: hash of the caller's tag: tells the direction */
-    uint32_t callee;       /* ROUTE: token_host_hash() of where it was sent: the dialog may reach it
-                              again */
-    struct token_end end;  /* FLOW: the flow; ROUTE: the caller's */
+    uint8_t side_caller;  /* ROUTE: where the request that began the dialog came from */
+    uint8_t side_callee;  /* ROUTE: where it went */
+    bool has_callee;      /* ROUTE: callee_end is there */
+    uint16_t node;        /* node id of the edge that made it */
+    uint32_t from_tag;    /* ROUTE: hash of the caller's tag: tells the direction */
+    uint32_t callee;      /* ROUTE: token_host_hash() of where it was sent: the dialog may reach it
+                             again */
+    struct token_end end; /* FLOW: the flow; ROUTE: the caller's */
     struct token_end callee_end; /* where the callee is an outside flow */
 };
 
@@ -80,8 +80,8 @@ void token_put(struct text *t, const struct token_keys *keys, const struct token
 
 enum token_err { TOKEN_E_FORM = -401, TOKEN_E_KEY = -402, TOKEN_E_MAC = -403 };
 
-/* Reads and verifies a token of either kind: who asks looks at ret_token->kind. Constant time in the
- * MAC. Returns 0 or a token_err; untouched on failure. */
+/* Reads and verifies a token of either kind: who asks looks at ret_token->kind. Constant time in
+ * the MAC. Returns 0 or a token_err; untouched on failure. */
 MUST_USE int token_parse(const struct token_keys *keys, struct slice text, struct slice call_id,
                          struct token *ret_token);
 
@@ -126,19 +126,19 @@ struct flow {
     uint8_t transport;
     uint8_t side;
     bool connecting : 1, closing : 1;
-    mono_ns last_in;                   /* when the peer last showed a sign of life */
-    uint64_t owners; /* bit per worker that was handed what came over it: it hears of the end */
-    uint32_t opened_s;                 /* on the monotonic clock */
-    uint32_t users;                    /* head of the edge's list of tries on it; FLOW_END ends */
-    uint32_t askers;                   /* head of the edge's list of relays that wait on it for an
-                                          answer */
-    uint32_t open;                     /* how many tries those are */
+    mono_ns last_in;   /* when the peer last showed a sign of life */
+    uint64_t owners;   /* bit per worker that was handed what came over it: it hears of the end */
+    uint32_t opened_s; /* on the monotonic clock */
+    uint32_t users;    /* head of the edge's list of tries on it; FLOW_END ends */
+    uint32_t askers;   /* head of the edge's list of relays that wait on it for an
+                          answer */
+    uint32_t open;     /* how many tries those are */
     uint32_t messages_in, messages_out;
-    uint32_t ping_next, ping_prev;     /* others whose ping comes in the same second */
-    uint16_t ping_cell;                /* that second; FLOW_PING_NONE: none is due */
-    uint16_t ping_s;                   /* the edge's: pause before the next ping; 0 = never began */
-    uint16_t pings;                    /* that we sent */
-    uint16_t name;                     /* flow_name(); 0 = none */
+    uint32_t ping_next, ping_prev; /* others whose ping comes in the same second */
+    uint16_t ping_cell;            /* that second; FLOW_PING_NONE: none is due */
+    uint16_t ping_s;               /* the edge's: pause before the next ping; 0 = never began */
+    uint16_t pings;                /* that we sent */
+    uint16_t name;                 /* flow_name(); 0 = none */
 };
 enum { FLOW_END = UINT32_MAX, FLOW_PING_NONE = UINT16_MAX, FLOW_NAME_BYTES_MAX = 255 };
 

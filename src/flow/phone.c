@@ -35,8 +35,8 @@ static uint32_t sets_for(uint32_t max)
 
 size_t phones_memory(uint32_t max)
 {
-    return sizeof(struct phones) +
-           sizeof(struct phone_entry) * PHONE_WAYS * (size_t)sets_for(max) + 64;
+    return sizeof(struct phones) + sizeof(struct phone_entry) * PHONE_WAYS * (size_t)sets_for(max) +
+           64;
 }
 
 struct phones *phones_new(struct arena *mem, uint32_t max, struct hash_seed seed)

@@ -92,7 +92,7 @@ static void token_mac(const struct token_key *k, const uint8_t *body, size_t n,
                       struct slice call_id, uint8_t mac[SHA256_DIGEST_LENGTH])
 {
     struct slice parts[] = {slice_of(body, n), call_id};
-    flow_mac(k, parts, 2, mac);
+    flow_mac(k, parts, body[2] == TOKEN_ROUTE ? 2 : 1, mac); /* the third byte is the kind */
 }
 
 /* ---- body ------------------------------------------------------------------------------------ */
@@ -133,8 +133,8 @@ static const uint8_t *end_unpack(const uint8_t *p, bool is_stream, bool is_v6,
 
 static unsigned token_bits(const struct token *t)
 {
-    unsigned bits = (t->end.flow.gen != 0 ? BIT_STREAM : 0u) |
-                    (t->end.addr.family == 6 ? BIT_IPV6 : 0u);
+    unsigned bits =
+        (t->end.flow.gen != 0 ? BIT_STREAM : 0u) | (t->end.addr.family == 6 ? BIT_IPV6 : 0u);
     if (t->kind == TOKEN_FLOW)
         return bits;
     bits |= (t->side_caller == SIDE_INSIDE ? BIT_CALLER_INSIDE : 0u) |

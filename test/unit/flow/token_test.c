@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Route tokens: what goes in comes out, and nothing else does. The MAC is checked against HMAC as
- * libcrypto computes it. */
+ * Tokens of dialogs and of flows: what goes in comes out, and nothing else does. The MAC is checked
+ * against HMAC as libcrypto computes it. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -33,21 +33,39 @@ static struct addr address(const char *text)
     return a;
 }
 
+enum { SAMPLES = 64, ROUTE_SAMPLES = 48 };
+
+static struct token_end sample_end(unsigned which, bool stream, bool v6)
+{
+    struct token_end end;
+    memset(&end, 0, sizeof end);
+    end.listener = (uint8_t)(which * 7 % 64);
+    end.transport = stream ? TP_TCP + which % 4 : TP_UDP;
+    end.addr = address(v6 ? "[2001:db8::ff00:42:8329]:65535" : "198.51.100.254:5060");
+    end.flow = (struct flow_id){stream ? 0xfedcba9876543210ULL - which : 0,
+                                stream ? 0x7fffffff - which : 0xcafe0000 + which, which % 64};
+    return end;
+}
+
+/* Of dialogs without and with a callee's end, then of flows. */
 static struct token sample(unsigned which)
 {
     struct token t;
     memset(&t, 0, sizeof t);
+    t.node = (uint16_t)(which * 8191 + 1);
+    t.end = sample_end(which, which & 4, which & 8);
+    if (which >= ROUTE_SAMPLES) {
+        t.kind = TOKEN_FLOW;
+        return t;
+    }
     t.kind = TOKEN_ROUTE;
     t.side_caller = which & 1 ? SIDE_INSIDE : SIDE_OUTSIDE;
     t.side_callee = which & 2 ? SIDE_INSIDE : SIDE_OUTSIDE;
-    t.listener = (uint8_t)(which * 7 % 64);
-    t.transport = which & 4 ? TP_TCP : TP_UDP;
-    t.node = (uint16_t)(which * 8191 + 1);
-    t.worker = (uint16_t)(which % 64);
     t.from_tag = 0x89abcdef + which;
-    t.caller = address(which & 8 ? "[2001:db8::ff00:42:8329]:65535" : "198.51.100.254:5060");
-    if (which & 4)
-        t.flow = (struct flow_id){0xfedcba9876543210ULL - which, 0x7fffffff - which, t.worker};
+    t.callee = 0x76543210 + which;
+    t.has_callee = which >= 16;
+    if (t.has_callee)
+        t.callee_end = sample_end(which + 3, which & 16, which & 32);
     return t;
 }
 
@@ -60,20 +78,26 @@ static struct slice put(char *dst, size_t cap, const struct token_keys *keys, co
     return text_slice(&text);
 }
 
+static void assert_same_end(const struct token_end *a, const struct token_end *b)
+{
+    assert_true(addr_equal(&a->addr, &b->addr));
+    assert_true(flow_id_equal(a->flow, b->flow));
+    assert_int_equal(a->listener, b->listener);
+    assert_int_equal(a->transport, b->transport);
+}
+
 static void assert_same(const struct token *a, const struct token *b)
 {
     assert_int_equal(a->kind, b->kind);
     assert_int_equal(a->side_caller, b->side_caller);
     assert_int_equal(a->side_callee, b->side_callee);
-    assert_int_equal(a->listener, b->listener);
-    assert_int_equal(a->transport, b->transport);
+    assert_int_equal(a->has_callee, b->has_callee);
     assert_int_equal(a->node, b->node);
-    assert_int_equal(a->worker, b->worker);
     assert_int_equal(a->from_tag, b->from_tag);
-    assert_true(addr_equal(&a->caller, &b->caller));
-    assert_int_equal(a->flow.gen, b->flow.gen);
-    if (a->flow.gen != 0)
-        assert_true(flow_id_equal(a->flow, b->flow));
+    assert_int_equal(a->callee, b->callee);
+    assert_same_end(&a->end, &b->end);
+    if (a->has_callee)
+        assert_same_end(&a->callee_end, &b->callee_end);
 }
 
 /* Every field, over IPv4, IPv6, with and without a connection. */
@@ -82,7 +106,7 @@ static void round_trip(void **state)
     (void)state;
     struct token_keys keys = keys_of(secret);
     struct slice call_id = SLICE("a84b4c76e66710@pc33.atlanta.com");
-    for (unsigned which = 0; which < 16; which++) {
+    for (unsigned which = 0; which < SAMPLES; which++) {
         char text[TOKEN_TEXT_MAX];
         struct token in = sample(which), out;
         memset(&out, 0xaa, sizeof out);
@@ -107,7 +131,7 @@ static void mac_is_hmac_sha256(void **state)
             struct token_keys keys = keys_of(secrets[k]);
             char text[TOKEN_TEXT_MAX], call_id[200];
             memset(call_id, 'c', sizeof call_id);
-            struct token t = sample(n);
+            struct token t = sample(n % ROUTE_SAMPLES);
             struct slice s = put(text, sizeof text, &keys, &t, slice_of(call_id, n));
             unsigned char raw[128], mac[EVP_MAX_MD_SIZE];
             unsigned mac_n = 0;
@@ -138,7 +162,7 @@ static void every_bit_counts(void **state)
     (void)state;
     struct token_keys keys = keys_of(secret);
     struct slice call_id = SLICE("call@host");
-    for (unsigned which = 0; which < 16; which++) {
+    for (unsigned which = 0; which < SAMPLES; which++) {
         char text[TOKEN_TEXT_MAX];
         struct token in = sample(which), out;
         struct slice s = put(text, sizeof text, &keys, &in, call_id);
@@ -228,7 +252,7 @@ static void forms(void **state)
     (void)state;
     struct token_keys keys = keys_of(secret);
     char text[TOKEN_TEXT_MAX + 8];
-    struct token in = sample(12), out, before;
+    struct token in = sample(44), out, before;
     memset(&out, 0x55, sizeof out);
     before = out;
     struct slice s = put(text, TOKEN_TEXT_MAX, &keys, &in, SLICE("c"));
@@ -250,6 +274,67 @@ static void forms(void **state)
                      TOKEN_E_FORM);
     assert_int_equal(token_parse(&keys, SLICE_NONE, SLICE("c"), &out), TOKEN_E_FORM);
     assert_memory_equal(&out, &before, sizeof out); /* untouched on failure */
+}
+
+/* A flow's token is of no call, and no call's token is of a flow: with the kind's byte changed and
+ * the MAC of the other computation it still does not verify. */
+static void kinds_are_never_mixed_up(void **state)
+{
+    (void)state;
+    struct token_keys keys = keys_of(secret);
+    for (unsigned which = 0; which < SAMPLES; which++) {
+        char text[TOKEN_TEXT_MAX], changed[TOKEN_TEXT_MAX];
+        struct token in = sample(which), out;
+        struct slice s = put(text, sizeof text, &keys, &in, SLICE_NONE);
+        assert_int_equal(token_parse(&keys, s, SLICE_NONE, &out), 0);
+        assert_int_equal(out.kind, in.kind);
+        /* Any Call-ID does for a flow, only its own for a dialog. */
+        int elsewhere = token_parse(&keys, s, SLICE("call@host"), &out);
+        assert_true(elsewhere == (in.kind == TOKEN_FLOW ? 0 : TOKEN_E_MAC));
+        unsigned char raw[128];
+        int n = text_base64url_decode(s, raw, sizeof raw);
+        for (unsigned kind = 0; kind < 256; kind++) {
+            if (kind == in.kind)
+                continue;
+            raw[2] = (unsigned char)kind;
+            text_base64url_encode(raw, (size_t)n, changed);
+            assert_int_not_equal(token_parse(&keys, slice_of(changed, s.n), SLICE_NONE, &out), 0);
+        }
+    }
+}
+
+/* The bytes of a flow's token as the beginning of a dialog's, the rest as its Call-ID. */
+static void a_dialog_does_not_sign_for_a_flow(void **state)
+{
+    (void)state;
+    struct token_keys keys = keys_of(secret);
+    char text[TOKEN_TEXT_MAX], forged[TOKEN_TEXT_MAX];
+    unsigned char flow[128], dialog[128];
+    struct token wanted = sample(ROUTE_SAMPLES), in = sample(0), out;
+    struct slice s = put(text, sizeof text, &keys, &wanted, SLICE_NONE);
+    int n = text_base64url_decode(s, flow, sizeof flow);
+    s = put(text, sizeof text, &keys, &in, slice_of(flow, (size_t)n - MAC_BYTES));
+    int m = text_base64url_decode(s, dialog, sizeof dialog);
+    memcpy(flow + n - MAC_BYTES, dialog + m - MAC_BYTES, MAC_BYTES);
+    text_base64url_encode(flow, (size_t)n, forged);
+    assert_int_equal(
+        token_parse(&keys, slice_of(forged, text_base64url_size((size_t)n)), SLICE_NONE, &out),
+        TOKEN_E_MAC);
+}
+
+static void others_sign_with_the_same_key(void **state)
+{
+    (void)state;
+    struct token_keys keys = keys_of(secret);
+    struct slice parts[3] = {SLICE("nonce "), SLICE_NONE, SLICE("1234567890")};
+    uint8_t ours[32];
+    unsigned char theirs[EVP_MAX_MD_SIZE];
+    unsigned n = 0;
+    flow_mac(&keys.key[0], parts, 3, ours);
+    assert_non_null(HMAC(EVP_sha256(), secret, (int)strlen(secret),
+                         (const unsigned char *)"nonce 1234567890", 16, theirs, &n));
+    assert_int_equal(n, 32);
+    assert_memory_equal(ours, theirs, 32);
 }
 
 static void secrets_have_a_length(void **state)
@@ -284,6 +369,9 @@ int main(void)
         cmocka_unit_test(other_keys),
         cmocka_unit_test(rotation),
         cmocka_unit_test(forms),
+        cmocka_unit_test(kinds_are_never_mixed_up),
+        cmocka_unit_test(a_dialog_does_not_sign_for_a_flow),
+        cmocka_unit_test(others_sign_with_the_same_key),
         cmocka_unit_test(secrets_have_a_length),
         cmocka_unit_test(tag_hashes_are_the_same_everywhere),
     };
