@@ -24,6 +24,7 @@ int cli_reload(int argc, char **argv); /* reload */
 int cli_drain(int argc, char **argv);  /* drain */
 int cli_target(int argc, char **argv); /* target POOL URI ready|drain|maint */
 int cli_unbind(int argc, char **argv); /* unbind AOR */
+int cli_token(int argc, char **argv);  /* token -c FILE TOKEN */
 
 /* Says on stderr "weir COMMAND: WHAT" (printf-like) and "try: weir COMMAND --help".
  * Returns CLI_USAGE. Defined beside main(). */

@@ -21,6 +21,7 @@ static const struct {
     {"drain", cli_drain, "drain [--wait]", "refuse new dialogs, let open ones end"},
     {"target", cli_target, "target POOL URI ready|drain|maint", "take a target out, put it back"},
     {"unbind", cli_unbind, "unbind AOR", "end the bindings of an address-of-record"},
+    {"token", cli_token, "token -c FILE TOKEN", "verify a token, and say what it means"},
     {"version", cli_version, "version", "print the version"},
     {"help", cli_help, "help [COMMAND]", "print this, or a command's help"},
 };

@@ -119,8 +119,7 @@ static void tell_done(const struct client *c)
     else if (c->command == CMD_TARGET)
         fprintf(stderr, "weir: by an operator: target %.*s\n", SLICE_ARG(text_slice(&t)));
     else if (c->command == CMD_UNBIND)
-        fprintf(stderr, "weir: by an operator: bindings of %.*s removed\n",
-                SLICE_ARG(text_slice(&t)));
+        fprintf(stderr, "weir: by an operator: unbind %.*s\n", SLICE_ARG(text_slice(&t)));
 }
 
 static void finish(struct client *c, struct slice error)
