@@ -53,9 +53,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static struct verdict whole, part;
     if (size < 1)
         return 0;
-    const struct ws_policy policy = {.origins = origins,
-                                     .origin_count = data[0] & 3 ? 2 : 0,
-                                     .origin_optional = (data[0] & 2) != 0};
+    const struct ws_policy policy = {.origins = origins, .origin_count = data[0] & 3 ? 2 : 0};
     size_t stride = 1 + (data[0] >> 2) % 8;
     struct slice s = slice_of(data + 1, size - 1);
     ask(s, s.n, &policy, &whole);

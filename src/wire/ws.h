@@ -28,12 +28,11 @@ enum {
     WS_ANSWER_BYTES_MAX = 512, /* any answer of ws_upgrade() fits */
 };
 
+/* Only browsers send Origin, and they always do: with a list, a request without one is no browser's
+ * and is refused as well. Other programs get a listener of their own, without a list. */
 struct ws_policy {
     const struct slice *origins; /* "scheme://host[:port]", lower case */
     uint16_t origin_count;       /* 0 = any Origin, or none */
-    /* With a list, a request without Origin is refused unless this is set. Only browsers send
-     * Origin, and they always do: setting it lets other programs in, and no web page. */
-    bool origin_optional;
 };
 
 enum ws_upgrade {

@@ -200,12 +200,10 @@ static bool origin_is_allowed(const struct request *r, const struct ws_policy *p
 {
     if (policy->origin_count == 0)
         return true;
-    if (r->origins == 0)
-        return policy->origin_optional;
     for (unsigned i = 0; i < policy->origin_count; i++)
         if (slice_equal_nocase(r->origin, policy->origins[i]))
             return true;
-    return false;
+    return false; /* and so when there was none: it is empty */
 }
 
 /* A head that is whole: RFC 6455 4.2.1 and 4.2.2. */
