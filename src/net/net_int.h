@@ -287,8 +287,8 @@ struct udp {
     X(tls_alerts, "TLS connections that the peer ended with an alert")                             \
     X(tls_bad, "TLS connections ended because of a record that was wrong or out of place")         \
     X(handshakes_slow, "connections closed because handshake and upgrade were not done in time")   \
-    X(handshakes_full, "times that TLS listeners rested because of handshakes_max")                \
-    X(handshakes_refused, "TLS connections closed because of handshakes_max")                      \
+    X(handshakes_full, "times that TLS listeners rested because of tls: handshakes")               \
+    X(handshakes_refused, "TLS connections closed because of tls: handshakes")                     \
     X(ws_upgrades, "WebSocket upgrades granted")                                                   \
     X(ws_refused, "WebSocket upgrades refused")                                                    \
     X(ws_bad, "WebSocket connections ended because of a bad frame or message")                     \
