@@ -141,12 +141,68 @@ static bool something_was_done(const struct world *w)
            w->records > 0;
 }
 
+/* ---- phones that register -------------------------------------------------------------------- */
+
+static void registers(struct world *w, const char *who, unsigned reg_id)
+{
+    char *text = NULL;
+    struct flow_id flow = world_accept(w, 1, who);
+    if (asprintf(&text,
+                 "REGISTER sip:example.com SIP/2.0\n"
+                 "Via: SIP/2.0/TCP phone.invalid;branch=z9hG4bK-r%s\n"
+                 "Max-Forwards: 70\n"
+                 "From: <sip:service@example.com>;tag=r-%s\n"
+                 "To: <sip:service@example.com>\n"
+                 "Call-ID: reg-%s\n"
+                 "CSeq: 1 REGISTER\n"
+                 "Contact: <sip:%s@192.168.1.2>;+sip.instance=\"<urn:x:%u>\";reg-id=%u\n"
+                 "Supported: outbound\n\n",
+                 who, who, who, who, reg_id / 2, reg_id) < 0)
+        fail_msg("no memory");
+    world_tcp(w, flow, text);
+    free(text);
+}
+
+/* Two phones, one with two flows; one flow says 430, one phone is busy, one is called back. */
+static void scene_phones(struct world *w)
+{
+    static const struct slice domains[] = {{"example.com", 11}};
+    w->rule[0] = (struct edge_rule){.from = RULE_ANY, .role = ROLE_REGISTRAR};
+    w->opts.edge.registrar = (struct registrar_opts){.on = true,
+                                                     .domains = domains,
+                                                     .domain_count = 1,
+                                                     .expires_max_s = 3600,
+                                                     .expires_default_s = 100,
+                                                     .contacts_max = 10};
+    world_adopt(w, 0);
+    registers(w, "bob", 2);
+    registers(w, "carol", 3);
+    registers(w, "elsewhere", 4);
+    world_invite(w, "alice", "1");
+    answer(w, "carol", "INVITE", 430);
+    answer(w, "bob", "INVITE", 180);
+    answer(w, "elsewhere", "INVITE", 180);
+    answer(w, "bob", "INVITE", 486);
+    world_cancel(w, "alice", "1");
+    answer(w, "elsewhere", "CANCEL", 200);
+    answer(w, "elsewhere", "INVITE", 487);
+    world_send(w, "alice", "MESSAGE", "2", NULL);
+    for (unsigned i = 0; i < w->flow_count; i++)
+        if (w->flow[i].open)
+            world_close(w, w->flow[i].id, 104);
+    world_run(w, 40000);
+}
+
+/* ---- climbing -------------------------------------------------------------------------------- */
+
 static void climb(void (*scene)(struct world *), bool forever)
 {
     for (uint64_t at = 0;; at++) {
         if (at > LADDER_STEPS_MAX)
             fail_msg("the ladder does not end");
-        struct world *w = world_new();
+        struct world *w = world_plan();
+        w->opts.limits.bindings = 8;
+        world_start(w);
         w->fault = (struct fault){.countdown = at, .forever = forever};
         scene(w);
         bool spent = w->fault.spent;
@@ -179,6 +235,7 @@ LADDER(exhausted)
 LADDER(name)
 LADDER(connections)
 LADDER(ack)
+LADDER(phones)
 
 /* ---- full tables ----------------------------------------------------------------------------- */
 
@@ -245,6 +302,8 @@ int main(void)
         cmocka_unit_test(connections_forever),
         cmocka_unit_test(ack_once),
         cmocka_unit_test(ack_forever),
+        cmocka_unit_test(phones_once),
+        cmocka_unit_test(phones_forever),
         cmocka_unit_test(full_table_says_503),
         cmocka_unit_test(full_blocks_say_503),
         cmocka_unit_test(a_lingering_transaction_takes_at_most_1_kib),
