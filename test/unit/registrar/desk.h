@@ -46,6 +46,7 @@ struct desk {
     struct arena scratch;
     char *scratch_bytes;
     char message[DESK_MESSAGE];
+    char *copy; /* of the last one, at the end of a page: `m` points into it */
     /* What came of the last REGISTER. */
     struct sip_msg m;
     struct sip_facts f;
@@ -101,6 +102,8 @@ static inline void desk_close(struct desk *d)
     for (unsigned i = 0; i < d->store.rows; i++)
         free(d->store.row[i].bytes);
     free(d->scratch_bytes);
+    if (d->copy != NULL)
+        guard_free(d->copy);
     free(d);
 }
 
@@ -219,16 +222,17 @@ static inline int desk_message(struct desk *d, const char *text, const struct re
     struct sip_fault fault;
     size_t n = strlen(text);
     char *copy = guard_copy(text, n);
+    if (d->copy != NULL)
+        guard_free(d->copy);
+    d->copy = copy;
     arena_reset(&d->scratch);
     d->records = d->taken = 0;
     d->lines[0] = '\0';
     int rc = sip_index(&d->m, copy, n, true, &fault);
     if (rc == 0)
         rc = sip_check_request(&d->m, &d->f, &fault);
-    if (rc != 0) {
-        guard_free(copy);
+    if (rc != 0)
         return -fault.status; /* the stack before us refused it */
-    }
     registrar_register(d->r, &d->m, &d->f, from, d->now, d->wall_ns, &d->scratch, &d->answer);
     desk_copy(d->reason, sizeof d->reason, d->answer.reason);
     desk_copy(d->extra, sizeof d->extra, d->answer.extra);
@@ -240,7 +244,6 @@ static inline int desk_message(struct desk *d, const char *text, const struct re
     } else {
         assert_int_equal(d->answer.records.n, 0);
     }
-    guard_free(copy);
     return d->answer.status;
 }
 
