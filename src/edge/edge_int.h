@@ -291,6 +291,7 @@ bool route_to_uri(struct edge *e, struct where *w, const struct sip_uri *u);
 void put_listener(struct text *t, const struct edge_listener *l);
 void push_record_routes(struct edge *e, struct relay *r, const struct try *t);
 struct token_end end_of_origin(const struct edge *e, const struct origin *from);
+bool path_has_room(struct edge *e, const struct origin *from);
 void push_path(struct edge *e, struct relay *r, const struct try *t);
 void drop_path(struct edge *e, const struct relay *r);
 bool contact_original(struct edge *e, const struct sip_uri *u, struct slice *ret_original);

@@ -116,6 +116,20 @@ static void wrap_contact(struct edge *e, struct slice value, bool ours, struct s
     sip_edit_replace(&e->edits, at, text_slice(&t));
 }
 
+/* Each Contact that we write over takes an edit of the message. */
+bool path_has_room(struct edge *e, const struct origin *from)
+{
+    enum { CONTACTS_MAX = 32 };
+    unsigned count = 0;
+    if (e->facts.method != SIP_M_REGISTER || from->side != SIDE_OUTSIDE ||
+        e->opts->path != PATH_CONTACT)
+        return true;
+    struct sip_values v = sip_values(&e->msg, SIP_H_CONTACT);
+    while (sip_next_value(&v))
+        count++;
+    return count <= CONTACTS_MAX;
+}
+
 /* Puts the way back into a REGISTER that came from a phone. */
 void push_path(struct edge *e, struct relay *r, const struct try *t)
 {

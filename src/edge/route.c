@@ -504,6 +504,10 @@ void route_request(struct edge *e, const struct origin *from, struct where *w)
         refuse(w, 400, SLICE("Bad Route"));
         return;
     }
+    if (!path_has_room(e, from)) {
+        refuse(w, 403, SLICE("Too Many Contacts"));
+        return;
+    }
     bool was_strict = s.uri.p != NULL;
     if (!trust_routes(e, from, w, &s))
         return;
