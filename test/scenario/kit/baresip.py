@@ -14,7 +14,6 @@ MODULES = "/usr/lib/baresip/modules"
 CONFIG = """\
 module_path {modules}
 module g711.so
-module ausine.so
 module aubridge.so
 module_tmp uuid.so
 module_tmp account.so
@@ -24,7 +23,7 @@ sip_listen {ip}:{port}
 sip_verify_server no
 call_max_calls 8
 audio_player aubridge,nowhere
-audio_source ausine,440
+audio_source aubridge,nowhere
 audio_alert aubridge,nowhere
 ring_aufile none
 ctrl_tcp_listen {ip}:{control}
@@ -54,16 +53,17 @@ class Baresip:
         account += f";auth_user={name};auth_pass={password}" if password else ";auth_pass=none"
         for n, edge in enumerate(edges):
             account += f";outbound{n + 1}=\"sip:{edge}\""
-        account += f";regint={expires};answermode={'auto' if answer else 'manual'}"
+        account += f";regint={expires};answermode=manual"
         account += ";sipnat=outbound" if len(edges) > 1 or keepalive else ""
-        with open(os.path.join(home, "accounts"), "w", encoding="utf-8") as f:
-            f.write(account + "\n")
-        open(os.path.join(home, "contacts"), "w", encoding="utf-8").close()
+        for empty in ("accounts", "contacts"):
+            open(os.path.join(home, empty), "w", encoding="utf-8").close()
+        self.answer = answer
         self.events, self.replies = [], []
         self.proc = Proc(folder, f"baresip-{name}", ["baresip", "-f", home, "-v"])
         self.pid = self.proc.pid
         self.control = self._connect((ip, 4444))
         threading.Thread(target=self._read, daemon=True).start()
+        self.tell("uanew", account)  # only now, so that no event is missed
 
     def _connect(self, address):
         end = time.monotonic() + 15
@@ -93,6 +93,8 @@ class Baresip:
                 message = json.loads(tail[:int(size)])
                 message["at"] = time.monotonic()
                 (self.events if message.get("event") else self.replies).append(message)
+                if self.answer and message.get("type") == "CALL_INCOMING":
+                    self.tell("accept")  # by itself, baresip answers without an event
                 rest = tail[int(size) + 1:]
 
     def tell(self, command, params=""):
