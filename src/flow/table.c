@@ -252,6 +252,8 @@ void flow_ping_in(struct flows *f, struct flow *w, uint32_t seconds, mono_ns now
         f->ping_second = now / NS_S;
     uint32_t ahead = seconds < FLOW_PING_AHEAD_S ? seconds : FLOW_PING_AHEAD_S;
     uint64_t second = now / NS_S + (ahead > 0 ? ahead : 1);
+    if (second - f->ping_second >= PING_CELLS) /* those that are due were not taken yet */
+        second = f->ping_second + PING_CELLS - 1;
     uint16_t cell = (uint16_t)(second % PING_CELLS);
     w->ping_cell = cell;
     w->ping_prev = FLOW_END;
@@ -282,8 +284,10 @@ struct flow *flow_ping_due(struct flows *f, mono_ns now)
     if (f->ping_armed == 0)
         return NULL;
     uint64_t second = ping_first(f);
-    if (second > now / NS_S)
+    if (second > now / NS_S) {
+        f->ping_second = now / NS_S;
         return NULL;
+    }
     f->ping_second = second - 1;
     struct flow *w = &f->accepted[f->ping_cell[second % PING_CELLS]];
     ping_disarm(f, w);

@@ -293,6 +293,83 @@ static void too_little_memory(void **state)
     }
 }
 
+/* Pings against a model: each comes in its second, once, whatever is armed, disarmed and forgotten
+ * in between. */
+static void pings_come_in_their_second(void **state)
+{
+    (void)state;
+    struct scene s = begin();
+    uint64_t due[ACCEPTED] = {0};
+    struct flow *w[ACCEPTED];
+    uint64_t random = 42, gen = 1;
+    for (uint32_t i = 0; i < ACCEPTED; i++)
+        w[i] = accept_at(s.flows, i, gen++);
+    assert_true(flow_ping_deadline(s.flows) == MONO_NONE);
+    unsigned came = 0;
+    for (uint64_t second = 1; second < 40000; second++) {
+        mono_ns now = second * NS_S + random % NS_S;
+        mono_ns earliest = MONO_NONE;
+        for (uint32_t i = 0; i < ACCEPTED; i++)
+            if (due[i] != 0 && due[i] * NS_S < earliest)
+                earliest = due[i] * NS_S;
+        /* It may be asked too early, but never too late, and not for nothing. */
+        mono_ns asked = flow_ping_deadline(s.flows);
+        assert_true(asked <= earliest);
+        assert_true(earliest != MONO_NONE || asked == MONO_NONE);
+        struct flow *due_now;
+        while ((due_now = flow_ping_due(s.flows, now)) != NULL) {
+            uint32_t slot = due_now->id.slot;
+            assert_true(due[slot] != 0 && due[slot] <= second);
+            due[slot] = 0;
+            came++;
+        }
+        for (uint32_t i = 0; i < ACCEPTED; i++)
+            assert_true(due[i] == 0 || due[i] > second);
+        random = random * 6364136223846793005ULL + 1442695040888963407ULL;
+        uint32_t slot = (uint32_t)(random >> 33) % ACCEPTED;
+        uint32_t ahead = (uint32_t)(random >> 40) % 1300;
+        if (random >> 62 == 0) {
+            flow_forget(s.flows, w[slot]);
+            due[slot] = 0;
+            w[slot] = accept_at(s.flows, slot, gen++);
+        } else if (random >> 62 == 1) {
+            flow_ping_in(s.flows, w[slot], ahead, now);
+            due[slot] = second + (ahead == 0 ? 1 : ahead < 1000 ? ahead : 1000);
+        } else if (random >> 54 == 0x3ff) {
+            second += 5000; /* a machine that slept */
+        }
+    }
+    assert_true(came > 1000);
+    end(&s);
+}
+
+static void names_of_peers(void **state)
+{
+    (void)state;
+    struct scene s = begin();
+    struct flow *w = accept_at(s.flows, 1, 9), *other = accept_at(s.flows, 2, 10);
+    assert_int_equal(flow_name(s.flows, w).n, 0);
+    flow_set_name(s.flows, w, SLICE("trunk.example.com"));
+    assert_true(slice_equal(flow_name(s.flows, w), SLICE("trunk.example.com")));
+    assert_int_equal(flow_name(s.flows, other).n, 0);
+    char text[400];
+    memset(text, 'n', sizeof text);
+    flow_set_name(s.flows, w, slice_of(text, sizeof text));
+    assert_int_equal(flow_name(s.flows, w).n, FLOW_NAME_BYTES_MAX);
+    /* They go with their flow, and none is lost. */
+    for (unsigned i = 0; i < 100; i++) {
+        flow_forget(s.flows, w);
+        w = accept_at(s.flows, 1, 100 + i);
+        assert_int_equal(flow_name(s.flows, w).n, 0);
+        flow_set_name(s.flows, w, slice_of(text, i + 1));
+        assert_int_equal(flow_name(s.flows, w).n, i + 1);
+    }
+    struct flow *ours = open_to(s.flows, 1);
+    flow_set_name(s.flows, ours, SLICE("peer.example.com"));
+    assert_true(slice_equal(flow_name(s.flows, ours), SLICE("peer.example.com")));
+    end(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -306,6 +383,8 @@ int main(void)
         cmocka_unit_test(back_off_doubles_to_its_ceiling),
         cmocka_unit_test(back_off_of_many),
         cmocka_unit_test(too_little_memory),
+        cmocka_unit_test(pings_come_in_their_second),
+        cmocka_unit_test(names_of_peers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Who is at an address over UDP, and who is not there any more.
+ * covers: phone.c */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "flow/flow.h"
+
+static const mono_ns start = 1000 * NS_S;
+
+struct scene {
+    void *memory;
+    struct phones *p;
+};
+
+static struct scene scene(uint32_t max)
+{
+    struct scene s;
+    size_t size = phones_memory(max);
+    s.memory = aligned_alloc(64, (size + 63) / 64 * 64);
+    assert_non_null(s.memory);
+    struct arena a = arena_over(s.memory, size);
+    s.p = phones_new(&a, max, (struct hash_seed){1, 2});
+    assert_non_null(s.p);
+    return s;
+}
+
+static struct addr at(uint16_t port)
+{
+    struct addr a;
+    assert_int_equal(addr_parse_host(SLICE("203.0.113.9"), port, &a), 0);
+    return a;
+}
+
+static void unknown_addresses_may_be_anybodys(void **state)
+{
+    (void)state;
+    struct scene s = scene(64);
+    struct addr a = at(1);
+    assert_true(phones_match(s.p, 0, &a, 77));
+    assert_int_equal(phones_at(s.p, 0, &a), 0);
+    phones_heard(s.p, 0, &a, start);
+    assert_true(phones_match(s.p, 0, &a, 77));
+    phones_note(s.p, 0, &a, 77, start);
+    assert_true(phones_match(s.p, 0, &a, 77));
+    assert_true(phones_match(s.p, 0, &a, 0));
+    assert_false(phones_match(s.p, 0, &a, 78));
+    assert_int_equal(phones_at(s.p, 0, &a), 77);
+    assert_true(phones_match(s.p, 1, &a, 78)); /* by another listener it is another address */
+    free(s.memory);
+}
+
+/* What happens at one address, and who is believed to be there then. */
+static void silence_decides(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        unsigned heard_s[4]; /* seconds after alice's registration; 0 ends */
+        unsigned bob_s;
+        bool alice_is_there;
+    } rows[] = {
+        {"bob at once: a second line", {0}, 1, true},
+        {"bob within a mapping's life", {0}, 24, true},
+        {"bob after it", {0}, 27, false},
+        {"kept open until bob", {20, 40, 60}, 80, true},
+        {"kept open, then silent", {20, 40}, 80, false},
+        {"heard again after a silence, by whomever", {60, 70}, 80, false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct scene s = scene(64);
+        struct addr a = at(5060);
+        phones_note(s.p, 0, &a, 1, start);
+        for (unsigned k = 0; k < 4 && rows[i].heard_s[k] != 0; k++)
+            phones_heard(s.p, 0, &a, start + rows[i].heard_s[k] * NS_S);
+        phones_note(s.p, 0, &a, 2, start + rows[i].bob_s * NS_S);
+        if (!phones_match(s.p, 0, &a, 2) || phones_match(s.p, 0, &a, 1) != rows[i].alice_is_there)
+            fail_msg("%s", rows[i].name);
+        free(s.memory);
+    }
+}
+
+static void a_refresh_needs_no_traffic_in_between(void **state)
+{
+    (void)state;
+    struct scene s = scene(64);
+    struct addr a = at(5060);
+    phones_note(s.p, 0, &a, 1, start);
+    phones_note(s.p, 0, &a, 2, start + 5 * NS_S);
+    phones_note(s.p, 0, &a, 1, start + 3600 * NS_S);
+    assert_true(phones_match(s.p, 0, &a, 1));
+    assert_true(phones_match(s.p, 0, &a, 2));
+    free(s.memory);
+}
+
+static void many_lines(void **state)
+{
+    (void)state;
+    struct scene s = scene(64);
+    struct addr a = at(5060);
+    for (uint32_t line = 1; line <= 4; line++)
+        phones_note(s.p, 0, &a, line, start);
+    assert_false(phones_match(s.p, 0, &a, 5));
+    phones_note(s.p, 0, &a, 5, start);
+    for (uint32_t line = 1; line <= 5; line++)
+        assert_true(phones_match(s.p, 0, &a, line));
+    free(s.memory);
+}
+
+/* A full table forgets whom it has heard least lately, and never says anything wrong of another. */
+static void full_table(void **state)
+{
+    (void)state;
+    struct scene s = scene(16);
+    for (uint16_t i = 1; i <= 1000; i++) {
+        struct addr a = at(i);
+        phones_note(s.p, 0, &a, i, start + i * NS_S);
+        for (uint16_t k = 1; k <= i; k++) {
+            struct addr b = at(k);
+            assert_true(phones_match(s.p, 0, &b, k));
+        }
+        assert_false(phones_match(s.p, 0, &a, 5000));
+    }
+    free(s.memory);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(unknown_addresses_may_be_anybodys),
+        cmocka_unit_test(silence_decides),
+        cmocka_unit_test(a_refresh_needs_no_traffic_in_between),
+        cmocka_unit_test(many_lines),
+        cmocka_unit_test(full_table),
+    };
+    return cmocka_run_group_tests_name("phone", tests, NULL, NULL);
+}
