@@ -122,12 +122,12 @@ void egress_build(struct edge *e)
 }
 
 /* The listener that faces `dest`; LISTENER_NONE when no socket of ours can. A stream needs no
- * listener of its own transport: the connection is ours, and answers come back on it. */
+ * listener of its own transport: the connection is there or ours, and answers come back on it. */
 uint8_t egress_for(const struct edge *e, const struct addr *dest, uint8_t transport, uint8_t side)
 {
     int v6 = dest->family == 6;
     uint8_t l = e->egress.listener[transport][v6][side];
-    if (l != LISTENER_NONE || transport == TP_UDP)
-        return l;
-    return e->egress.listener[TP_UDP][v6][side];
+    for (int other = 0; l == LISTENER_NONE && transport != TP_UDP && other < TP__COUNT; other++)
+        l = e->egress.listener[other][v6][side];
+    return l;
 }

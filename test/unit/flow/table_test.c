@@ -306,7 +306,8 @@ static void pings_come_in_their_second(void **state)
         w[i] = accept_at(s.flows, i, gen++);
     assert_true(flow_ping_deadline(s.flows) == MONO_NONE);
     unsigned came = 0;
-    for (uint64_t second = 1; second < 40000; second++) {
+    uint64_t second = 1;
+    for (unsigned step = 0; step < 40000; step++, second++) {
         mono_ns now = second * NS_S + random % NS_S;
         mono_ns earliest = MONO_NONE;
         for (uint32_t i = 0; i < ACCEPTED; i++)
