@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Bytes as a program for one engine: messages from templates (then bent), answers to what it sent,
- * connections that come and go, names, reloads, commands, clock jumps, slabs that fail.
+ * connections that come and go, names, a store, reloads, commands, clock jumps, slabs that fail.
  *
  *      byte 0     what happens (enum op)
  *      bytes 1-3  arguments
@@ -17,7 +17,14 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { SENT_MAX = 16, FLOWS_MAX = 48, HANDED_MAX = 4, TEXT_BYTES = 4096, STEPS_MAX = 300 };
+enum {
+    SENT_MAX = 16,
+    FLOWS_MAX = 48,
+    HANDED_MAX = 4,
+    STORED_MAX = 4,
+    TEXT_BYTES = 4096,
+    STEPS_MAX = 300
+};
 
 enum op {
     OP_REQUEST,
@@ -36,6 +43,8 @@ enum op {
     OP_HANDED,
     OP_IN_DIALOG,
     OP_REPLAY,
+    OP_STORED,
+    OP_BINDING,
     OP__COUNT
 };
 
@@ -57,7 +66,7 @@ struct program {
     struct engine_opts opts[2];
     struct pool_opts pool[2][2];
     struct pool_target_opts target[4];
-    struct edge_rule rule[2];
+    struct edge_rule rule[3];
     struct prefix trusted;
     struct sent sent[SENT_MAX];
     unsigned sent_count;
@@ -70,6 +79,12 @@ struct program {
     char handed[HANDED_MAX][sizeof(struct hand) + TEXT_BYTES];
     size_t handed_n[HANDED_MAX];
     unsigned handed_count;
+    struct {
+        uint64_t id; /* 0: answered, or nobody waits */
+        char records[TEXT_BYTES];
+        size_t n;
+    } stored[STORED_MAX];
+    unsigned stored_count;
 };
 
 static uint8_t take(struct program *x)
@@ -102,6 +117,8 @@ static struct addr peer(unsigned i)
     return address(names[i % 8]);
 }
 
+static const struct slice domains[] = {{"example.com", 11}, {"b", 1}};
+
 /* ---- birth ----------------------------------------------------------------------------------- */
 
 static void plan(struct program *x, unsigned which)
@@ -132,8 +149,15 @@ static void plan(struct program *x, unsigned which)
     e->node_id = 1;
     e->trusted = &x->trusted;
     e->trusted_count = 1;
-    e->rules = x->rule;
-    e->rule_count = 2;
+    e->rules = x->rule + (which == 0 ? 0 : 2);
+    e->rule_count = which == 0 ? 2 : 1;
+    e->registrar = (struct registrar_opts){.on = true,
+                                           .domains = domains,
+                                           .domain_count = 2,
+                                           .expires_max_s = 100,
+                                           .expires_default_s = 50,
+                                           .contacts_max = 6,
+                                           .fork = (uint8_t)which};
     e->pools = p;
     e->pool_count = which == 0 ? 2 : 1;
     e->keys.count = 1;
@@ -152,7 +176,8 @@ static void plan(struct program *x, unsigned which)
                                                  .target_flows = FLOWS_MAX / 4,
                                                  .blocks = {48, 24, 4, 1},
                                                  .targets = 12,
-                                                 .pools = 2};
+                                                 .pools = 2,
+                                                 .bindings = 12};
 }
 
 static void plan_targets(struct program *x)
@@ -167,6 +192,7 @@ static void plan_targets(struct program *x)
                                                  .weight = 1};
     x->rule[0] = (struct edge_rule){.from = SIDE_OUTSIDE, .pool = 0};
     x->rule[1] = (struct edge_rule){.from = SIDE_INSIDE, .method = SLICE("REGISTER"), .pool = 0};
+    x->rule[2] = (struct edge_rule){.from = RULE_ANY, .role = ROLE_REGISTRAR};
     MUST(prefix_parse(SLICE("10.1.0.0/16"), &x->trusted) == 0);
 }
 
@@ -220,6 +246,13 @@ static void on_handover(struct program *x, const struct action *a)
     x->handed_n[i] = sizeof head + n;
 }
 
+static void on_store(struct program *x, const struct action *a)
+{
+    unsigned i = x->stored_count++ % STORED_MAX;
+    x->stored[i].id = a->id;
+    x->stored[i].n = flat(x, a, x->stored[i].records, sizeof x->stored[i].records);
+}
+
 static void on_action(struct program *x, const struct action *a)
 {
     if (a->kind == ACT_SEND)
@@ -236,6 +269,8 @@ static void on_action(struct program *x, const struct action *a)
         on_handover(x, a);
     } else if (a->kind == ACT_RESOLVE) {
         x->resolve_id = a->id;
+    } else if (a->kind == ACT_STORE) {
+        on_store(x, a);
     } else if (a->kind == ACT_REPLY) {
         static char page[512 * 1024];
         (void)flat(x, a, page, sizeof page);
@@ -331,7 +366,7 @@ static void put_first_of(struct text *t, struct slice s, const char *name)
 static const char *const methods[] = {"INVITE", "ACK",       "BYE",    "CANCEL",   "OPTIONS",
                                       "INVITE", "SUBSCRIBE", "NOTIFY", "REGISTER", "X-ANY"};
 static const char *const uris[] = {"sip:bob@example.com", "sip:10.1.0.1:5070",
-                                   "sip:bob@example.com", "sip:192.0.2.1",
+                                   "sip:b@b",             "sip:192.0.2.1",
                                    "sip:203.0.113.7",     "tel:+15551234",
                                    "sip:bob@name.test",   "sip:b@10.1.0.99;transport=tcp"};
 static const char *const extras[] = {
@@ -343,7 +378,26 @@ static const char *const extras[] = {
     "Max-Forwards: 255\r\nMax-Breadth: 0\r\n",
     "Proxy-Require: x\r\n",
     "Record-Route: <sip:10.1.0.99;lr>\r\nRetry-After: 9\r\n",
+    "Path: <sip:10.1.0.99;lr>\r\nSupported: path\r\n",
+    "Path: <sip:name.test;lr>\r\nSupported: path\r\n",
+    "Expires: 0\r\n",
+    "Max-Breadth: 2\r\nContact: <sip:c@10.1.0.2:5070>;q=0.5\r\n",
 };
+
+/* Two phones with two flows each, and others. */
+static void contact(struct text *t, uint8_t a, uint8_t b)
+{
+    TEXT_LIT(t, "Contact: <sip:a");
+    text_put_u64(t, a % 3);
+    TEXT_LIT(t, "@198.51.100.1>");
+    if (b & 128) {
+        TEXT_LIT(t, ";+sip.instance=\"<urn:x:");
+        text_put_u64(t, b % 2);
+        TEXT_LIT(t, ">\";reg-id=");
+        text_put_u64(t, a % 2 + 1);
+    }
+    TEXT_LIT(t, "\r\n");
+}
 
 static void request(struct program *x, struct text *t, uint8_t a, uint8_t b, struct slice route)
 {
@@ -361,10 +415,11 @@ static void request(struct program *x, struct text *t, uint8_t a, uint8_t b, str
     text_put_u64(t, b / 8 % 4);
     TEXT_LIT(t, "\r\nCSeq: 1 ");
     text_put(t, slice_cstr(method));
-    TEXT_LIT(t, "\r\nContact: <sip:a@198.51.100.1>\r\n");
+    TEXT_LIT(t, "\r\n");
+    contact(t, a, b);
     text_put(t, route);
     uint8_t extra = take(x);
-    text_put(t, slice_cstr(extras[extra % 8]));
+    text_put(t, slice_cstr(extras[extra % 12]));
     size_t body = extra >= 200 ? 1400 : 0;
     TEXT_LIT(t, "Content-Length: ");
     text_put_u64(t, body);
@@ -513,13 +568,32 @@ static void op_resolved(struct program *x)
 static void op_command(struct program *x)
 {
     static const char *const arguments[] = {
-        "one * ready", "one udp://10.1.0.1:5070 maint", "two * drain", "", "one", "one * odd"};
+        "one * ready", "one udp://10.1.0.1:5070 maint", "two * drain", "", "b@b", "sip:b@b"};
     uint8_t what = take(x);
     if (what % 8 == CMD_DRAIN && what < 200)
         return; /* drains rarely: nothing new begins after it */
     struct slice argument = slice_cstr(arguments[take(x) % 6]);
     step(x, &(struct event){
-                .kind = EV_COMMAND, .command = what % 6, .cursor = take(x) % 4, .bytes = argument});
+                .kind = EV_COMMAND, .command = what % 8, .cursor = take(x) % 4, .bytes = argument});
+}
+
+static void op_stored(struct program *x)
+{
+    unsigned i = take(x) % STORED_MAX;
+    uint8_t how = take(x);
+    uint64_t id = x->stored[i].id;
+    x->stored[i].id = how % 8 == 0 ? id : 0; /* now and then twice */
+    if (id != 0)
+        step(x, &(struct event){.kind = EV_STORED, .id = id, .error = how % 4 == 3 ? 28 : 0});
+}
+
+static void op_binding(struct program *x)
+{
+    unsigned i = take(x) % STORED_MAX;
+    uint8_t how = take(x);
+    size_t n = x->stored[i].n;
+    step_bytes(x, (struct event){.kind = EV_BINDING}, x->stored[i].records,
+               how < 200 ? n : n * (how - 200) / 56);
 }
 
 static void op_frame_fault(struct program *x)
@@ -575,7 +649,8 @@ static void one_op(struct program *x)
         [OP_COMMAND] = op_command,   [OP_FAULT] = op_fault,
         [OP_RAW] = op_raw,           [OP_FRAME_FAULT] = op_frame_fault,
         [OP_HANDED] = op_handed,     [OP_IN_DIALOG] = op_in_dialog,
-        [OP_REPLAY] = op_replay};
+        [OP_REPLAY] = op_replay,     [OP_STORED] = op_stored,
+        [OP_BINDING] = op_binding};
     uint8_t op = take(x) % OP__COUNT;
     if (op == OP_CLOSE)
         close_flow(x, take(x) % FLOWS_MAX, EV_FLOW_CLOSED);
