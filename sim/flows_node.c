@@ -267,11 +267,26 @@ static void check_out(struct fl_world *w, unsigned node, const struct addr *dest
             w->nat[i].spoke[dest->port - 1000u] = (int16_t)named;
 }
 
+/* The first line of what a process sends, for those who read the trace. */
+static void trace_out(struct fl_world *w, unsigned node, const struct addr *dest,
+                      struct slice bytes)
+{
+    char to[ADDR_TEXT_MAX + 1] = "a flow";
+    struct text t = text_into(to, ADDR_TEXT_MAX);
+    if (dest != NULL) {
+        addr_put(&t, dest);
+        to[text_slice(&t).n] = '\0';
+    }
+    fl_trace(w, "node %u -> %s: %.*s", node, to,
+             SLICE_ARG(slice_take(bytes, slice_find(bytes, '\r'))));
+}
+
 static void do_send(struct fl_world *w, unsigned node, const struct action *a, struct slice bytes)
 {
     const struct edge_listener *l = &w->node[node].opts.edge.listener[a->listener];
     MUST(a->listener < L__COUNT && l->used && l->transport == TP_UDP);
     check_out(w, node, &a->dest, bytes);
+    trace_out(w, node, &a->dest, bytes);
     dur_ns late = NS_MS + fl_below(w, 40 * NS_MS);
     if (w->phase < FL_HEALED && fl_chance(w, 20))
         return;
@@ -296,6 +311,7 @@ static void do_send_flow(struct fl_world *w, unsigned node, const struct action 
 {
     struct fl_conn *c = conn_of(w, node, a->flow);
     check_out(w, node, NULL, bytes);
+    trace_out(w, node, NULL, bytes);
     if (c == NULL)
         return;
     mono_ns at = w->now + NS_MS + fl_below(w, 40 * NS_MS);

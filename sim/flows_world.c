@@ -156,9 +156,9 @@ struct fl_world *fl_new(uint64_t seed, FILE *trace)
     for (unsigned n = 0; n < FL_NODES; n++) {
         w->node[n].outside = address(203, 0, 113, 1 + n, 5060);
         w->node[n].inside = address(10, 0, 1, 1 + n, 5060);
-        if (n == 0 || w->split)
-            fl_boot(w, n);
     }
+    for (unsigned n = 0; n < (w->split ? FL_NODES : 1); n++)
+        fl_boot(w, n);
     plan_phones(w);
     plan_calls(w, 2 * NS_S, w->healed_at, (unsigned)fl_below(w, 60), false);
     plan_calls(w, w->final_at, w->quiet_at - 5 * NS_S, 8, true);

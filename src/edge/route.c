@@ -519,7 +519,7 @@ void route_request(struct edge *e, const struct origin *from, struct where *w)
     edit_routes(e, &s, was_strict);
 }
 
-/* Where the Path or the Contact of a binding leads: to a flow of ours or of a neighbour, else as
+/* Where the Path or the Contact of a binding leads: to a flow of ours or to a neighbour, else as
  * RFC 3263 says. Returns whether the URI was a token of ours, which goes no further. */
 bool route_to_uri(struct edge *e, struct where *w, const struct sip_uri *u)
 {
@@ -527,12 +527,15 @@ bool route_to_uri(struct edge *e, struct where *w, const struct sip_uri *u)
     if (is_sip(u) && u->user.n > 0 &&
         token_parse(&e->opts->keys, u->user, SLICE_NONE, &token) == 0 && token.kind == TOKEN_FLOW) {
         const struct edge_neighbour *n = neighbour(e, token.node);
-        if (token.node == e->opts->node_id || n == NULL) {
+        if (token.node == e->opts->node_id) {
             to_flow(e, w, &token);
             return true;
         }
-        to_edge(e, w, n);
-        return false;
+        if (n != NULL) {
+            to_edge(e, w, n);
+            return false;
+        }
+        /* An edge that `fleet:` does not name: its Path says where it is. */
     }
     to_uri(e, w, u);
     return false;
