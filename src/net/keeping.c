@@ -84,19 +84,20 @@ static void give(struct loading *l, uint32_t i)
     l->used[i] = 0;
 }
 
-static void load_record(void *ctx, struct slice whole)
+static bool load_record(void *ctx, struct slice whole)
 {
     struct loading *l = (struct loading *)ctx;
     struct slice rest = whole;
     struct record r;
     if (record_next(&rest, &r) != 1)
-        return; /* the store has checked it */
+        return false; /* the store has checked it */
     struct slice aor = slice_take(r.key, slice_find(r.key, '\0'));
     uint32_t i = registrar_owner(l->seed, aor, l->net->workers);
     if (l->used[i] + whole.n > LOAD_BYTES)
         give(l, i);
     memcpy(l->bytes + (size_t)i * LOAD_BYTES + l->used[i], whole.p, whole.n);
     l->used[i] += whole.n;
+    return true;
 }
 
 static void knock(void *ctx, uint32_t worker)

@@ -276,11 +276,12 @@ struct store *store_open(struct slice dir, uint64_t bytes_max, FILE *errors, int
         s->lock_fd = -1;
         s->wake_fd = -1;
         s->bytes_max = bytes_max;
+        s->bytes = (char *)malloc(STORE_BATCH_BYTES_MAX);
         (void)snprintf(s->dir, sizeof s->dir, "%.*s", SLICE_ARG(dir));
-        status = dir.n < sizeof s->dir ? open_all(s, errors)
-                                       : say_errno(s->dir, errors, "open it", ENAMETOOLONG);
-    } else {
-        fputs("weir: no memory\n", errors);
+        if (s->bytes == NULL || dir.n >= sizeof s->dir)
+            (void)say_errno(s->dir, errors, "open it", s->bytes == NULL ? ENOMEM : ENAMETOOLONG);
+        else
+            status = open_all(s, errors);
     }
     if (status == 0) {
         store_measure(s);
@@ -293,36 +294,69 @@ struct store *store_open(struct slice dir, uint64_t bytes_max, FILE *errors, int
 
 /* ---- loading --------------------------------------------------------------------------------- */
 
-int64_t store_load(struct store *s, void (*take)(void *ctx, struct slice record), void *ctx,
+/* Notes a delete of an entry for when the reading is over. */
+static void forget(struct store *s, const MDB_val *key)
+{
+    struct text t = text_into(s->bytes + s->bytes_used, STORE_BATCH_BYTES_MAX - s->bytes_used);
+    uint32_t rest = (uint32_t)(4 + key->mv_size);
+    const uint8_t head[] = {(uint8_t)(rest >> 24),
+                            (uint8_t)(rest >> 16),
+                            (uint8_t)(rest >> 8),
+                            (uint8_t)rest,
+                            RECORD_VERSION,
+                            RECORD_DELETE,
+                            (uint8_t)(key->mv_size >> 8),
+                            (uint8_t)key->mv_size};
+    text_put(&t, slice_of(head, sizeof head));
+    text_put(&t, slice_of(key->mv_data, key->mv_size));
+    if (text_fits(&t))
+        s->bytes_used += t.n;
+}
+
+static int load_all(struct store *s, MDB_cursor *cursor,
+                    bool (*take)(void *ctx, struct slice record), void *ctx, int64_t *ret_count)
+{
+    MDB_val key, value;
+    struct slice record;
+    int rc;
+    while ((rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
+        if (store_is_about_file(&key))
+            continue;
+        if (store_entry_record(&key, &value, &record) != 0)
+            return MDB_CORRUPTED;
+        if (take(ctx, record))
+            ++*ret_count;
+        else
+            forget(s, &key);
+    }
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+int64_t store_load(struct store *s, bool (*take)(void *ctx, struct slice record), void *ctx,
                    FILE *errors)
 {
     MDB_txn *txn;
-    MDB_cursor *cursor = NULL;
-    MDB_val key, value;
-    struct slice record;
+    MDB_cursor *cursor;
     int64_t count = 0;
+    s->bytes_used = 0;
     int rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn);
+    if (rc == 0) {
+        rc = mdb_cursor_open(txn, s->dbi, &cursor);
+        if (rc == 0) {
+            rc = load_all(s, cursor, take, ctx, &count);
+            mdb_cursor_close(cursor);
+        }
+        mdb_txn_abort(txn); /* never kept open: its pages could not be used again */
+    }
     if (rc != 0) {
         (void)say_lmdb(s->dir, errors, rc);
         return -1;
     }
-    rc = mdb_cursor_open(txn, s->dbi, &cursor);
-    while (rc == 0 && (rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
-        if (store_is_about_file(&key))
-            continue;
-        if (store_entry_record(&key, &value, &record) != 0) {
-            rc = MDB_CORRUPTED;
-            break;
-        }
-        take(ctx, record);
-        count++;
+    if (s->bytes_used > 0) {
+        s->request[0] = (struct store_request){.records = slice_of(s->bytes, s->bytes_used)};
+        s->count = 1;
+        store_commit(s); /* when it fails they are there at the next start, which does no harm */
     }
-    if (cursor != NULL)
-        mdb_cursor_close(cursor);
-    mdb_txn_abort(txn); /* never kept open: its pages could not be used again */
     store_trim(s);
-    if (rc == MDB_NOTFOUND)
-        return count;
-    (void)say_lmdb(s->dir, errors, rc);
-    return -1;
+    return count;
 }

@@ -45,9 +45,10 @@ struct store;
 struct store *store_open(struct slice dir, uint64_t bytes_max, FILE *errors, int *ret_exit);
 
 /* Gives every stored record, whole as it was put, to `take`; in the order of keys, so all those of
- * an AOR follow each other. Before store_start(). Returns how many there were, or -1 after writing
- * why to `errors`. */
-int64_t store_load(struct store *s, void (*take)(void *ctx, struct slice record), void *ctx,
+ * an AOR follow each other. What it returns false for is of no use any more, and deleted (of very
+ * many some are left for the next start). Before store_start(). Returns how many are of use, or -1
+ * after writing why to `errors`. */
+int64_t store_load(struct store *s, bool (*take)(void *ctx, struct slice record), void *ctx,
                    FILE *errors);
 
 /* How the writer is to run. */

@@ -224,9 +224,8 @@ int store_start(struct store *s, const struct store_run *run)
 {
     MUST(run->workers <= WORKERS_MAX);
     s->run = *run;
-    s->bytes = (char *)malloc(STORE_BATCH_BYTES_MAX);
     s->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    bool whole = s->bytes != NULL && s->wake_fd >= 0;
+    bool whole = s->wake_fd >= 0;
     for (uint32_t i = 0; i < run->workers && whole; i++) {
         s->lane[i].in = ring_new(STORE_IN_RING_BYTES);
         s->lane[i].out = ring_new(STORE_OUT_RING_BYTES);

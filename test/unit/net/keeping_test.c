@@ -21,7 +21,7 @@
 
 enum { WORKERS = 2, IDS = 2000, VALUE_BYTES_MAX = 8000, PIECES = 25 };
 
-/* ---- the engines ------------------------------------------------------------------------------ */
+/* ---- the engines ----------------------------------------------------------------------------- */
 
 struct engine {
     uint32_t index;
@@ -76,8 +76,14 @@ static struct slice record_of(unsigned number, size_t value, char *bytes, size_t
     char key[64];
     int k = snprintf(key, sizeof key, "u%u@example.com%csip:x%c0", number, 0, 0);
     uint32_t len = (uint32_t)(4 + (size_t)k + value);
-    const char head[] = {(char)(len >> 24), (char)(len >> 16), (char)(len >> 8), (char)len,
-                         RECORD_VERSION,    RECORD_PUT,        0,                (char)k};
+    const char head[] = {(char)(len >> 24),
+                         (char)(len >> 16),
+                         (char)(len >> 8),
+                         (char)len,
+                         RECORD_VERSION,
+                         RECORD_PUT,
+                         0,
+                         (char)k};
     text_put(&t, slice_of(head, sizeof head));
     text_put(&t, slice_of(key, (size_t)k));
     while (value-- > 0)
@@ -105,8 +111,7 @@ static void store_some(struct engine *e, const struct event *ev, struct actions 
         a->iov_count = bytes > 0 ? 1 : 2;
         char *p = (char *)arena_take(&out->scratch, VALUE_BYTES_MAX + 128, 1);
         assert_non_null(p);
-        struct slice r =
-            record_of((unsigned)(ev->id + i), (size_t)bytes, p, VALUE_BYTES_MAX + 128);
+        struct slice r = record_of((unsigned)(ev->id + i), (size_t)bytes, p, VALUE_BYTES_MAX + 128);
         size_t first = bytes > 0 ? r.n : 7;
         out->iov[out->iov_count++] = (struct iovec){p, first};
         if (bytes == 0)
@@ -152,7 +157,7 @@ int engine_step(struct engine *e, const struct event *ev, mono_ns now, struct ac
     return 0;
 }
 
-/* ---- the world around them -------------------------------------------------------------------- */
+/* ---- the world around them ------------------------------------------------------------------- */
 
 struct world {
     char dir[64];
@@ -244,7 +249,7 @@ static void await_answers(uint32_t worker, unsigned count)
     assert_int_equal(have, count);
 }
 
-/* ---- the cases -------------------------------------------------------------------------------- */
+/* ---- the cases ------------------------------------------------------------------------------- */
 
 static void what_is_stored_is_told_once_and_known_after(void **state)
 {

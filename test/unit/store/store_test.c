@@ -191,16 +191,21 @@ static void wait_answers(struct scene *c, unsigned count)
 /* What is stored: by the number in the key, the value's length + 1; 0 = not there. */
 static unsigned stored[ANSWERS_MAX];
 
-static void note(void *ctx, struct slice record)
+static unsigned forgets; /* every so many is of no use; 0 = none */
+
+static bool note(void *ctx, struct slice record)
 {
     struct record r;
     uint64_t i = 0;
     assert_int_equal(record_next(&record, &r), 1);
     assert_int_equal(record.n, 0);
     assert_int_equal(text_parse_u64(slice_of(r.key.p + 1, 6), 999999, &i), 0);
+    if (forgets > 0 && i % forgets == 0)
+        return false;
     if (i < ANSWERS_MAX)
         stored[i] = (unsigned)r.value.n + 1;
     ++*(uint64_t *)ctx;
+    return true;
 }
 
 static uint64_t load(struct scene *c)
@@ -280,6 +285,30 @@ static void what_waits_at_the_end_is_committed(void **state)
         assert_int_equal(put(c, 0, i, RECORD_PUT, i, VALUE(100)), 0);
     closed(c);
     assert_int_equal(load(c), 1000);
+    scene_done(c);
+}
+
+static void what_is_of_no_use_is_deleted_at_start(void **state)
+{
+    (void)state;
+    struct scene *c = scene();
+    opened(c, BYTES_MAX);
+    for (unsigned i = 1; i <= 900; i++)
+        assert_int_equal(put(c, 0, i, RECORD_PUT, i, VALUE(100)), 0);
+    wait_answers(c, 900);
+    closed(c);
+    forgets = 3;
+    assert_int_equal(load(c), 600);
+    assert_int_equal(store_counters(c->store).entries, 600);
+    start(c);
+    assert_int_equal(put(c, 0, 901, RECORD_PUT, 3, VALUE(7)), 0); /* and may come back */
+    wait_answers(c, 901);
+    closed(c);
+    forgets = 0;
+    assert_int_equal(load(c), 601);
+    assert_int_equal(stored[3], 8);
+    assert_int_equal(stored[6], 0);
+    assert_int_equal(stored[7], 101);
     scene_done(c);
 }
 
@@ -701,6 +730,7 @@ int main(void)
         cmocka_unit_test(what_was_answered_is_there),
         cmocka_unit_test(the_last_word_about_a_key_counts),
         cmocka_unit_test(what_waits_at_the_end_is_committed),
+        cmocka_unit_test(what_is_of_no_use_is_deleted_at_start),
         cmocka_unit_test(no_record_is_no_entry),
         cmocka_unit_test(too_much_is_refused_at_once),
         cmocka_unit_test(a_full_file_refuses_but_forgets),
