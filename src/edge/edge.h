@@ -151,8 +151,8 @@ void edge_on_flow_gone(struct edge *e, struct flow_id flow);
 void edge_on_phone(struct edge *e, const struct event *ev);
 /* Ends all bindings of an AOR, as a URI or "user@domain"; appends a row that tells how many. */
 void edge_unbind(struct edge *e, struct slice argument, struct text *t);
-/* Bytes from another worker for `flow`, a connection of ours, or over UDP for the phone that it names
- * at `source`. */
+/* Bytes from another worker for `flow`, a connection of ours, or over UDP for the phone that it
+ * names at `source`. */
 void edge_on_send(struct edge *e, const struct event *ev);
 /* Everything that is due. */
 void edge_on_timer(struct edge *e);
