@@ -68,7 +68,7 @@ static void end_all(struct registrar *r, char *bytes)
 {
     while (registrar_load(r).bindings > 0) {
         struct text t = text_into(bytes, 2048);
-        registrar_expire(r, MONO_NONE - 1, &t);
+        registrar_expire(r, 77 * NS_S + UINT64_C(2) * UINT32_MAX * NS_S, &t);
         struct slice rest = text_slice(&t);
         struct record record;
         while (rest.n > 0)

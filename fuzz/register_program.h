@@ -467,7 +467,7 @@ static void reg_pass(struct reg_program *g, unsigned what)
 {
     static const dur_ns spans[] = {NS_MS, NS_S, 29 * NS_S, 61 * NS_S, 600 * NS_S, 4000 * NS_S};
     dur_ns span = spans[what % (sizeof spans / sizeof spans[0])];
-    if (span >= PENDING_S / 4 * NS_S)
+    if (span >= NS_S)
         reg_flush(g); /* a store slower than PENDING_S acknowledges nothing */
     g->now += span;
     g->wall_ns += span;

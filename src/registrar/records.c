@@ -322,13 +322,15 @@ static void make_room(struct registrar *r, struct aor *a)
     }
 }
 
-/* When a moment of the wall's clock is on ours; `now` when it has passed. */
+/* When a moment of the wall's clock is on ours; `now` when it has passed. No further away than any
+ * REGISTER could ask for. */
 static mono_ns mono_of(uint64_t wall_ms, mono_ns now, uint64_t wall_ns)
 {
-    if (wall_ms > (MONO_NONE - 1) / NS_MS)
-        return MONO_NONE - 1;
-    uint64_t at_ns = wall_ms * NS_MS;
-    return at_ns > wall_ns ? mono_add(now, at_ns - wall_ns) : now;
+    uint64_t wall_now_ms = wall_ns / NS_MS;
+    uint64_t left_ms = wall_ms > wall_now_ms ? wall_ms - wall_now_ms : 0;
+    if (left_ms > UINT32_MAX * UINT64_C(1000))
+        left_ms = UINT32_MAX * UINT64_C(1000);
+    return mono_add(now, left_ms * NS_MS);
 }
 
 /* 1 taken, 0 no room, -1 no record of ours. */
