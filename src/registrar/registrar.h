@@ -167,6 +167,7 @@ void registrar_show(struct registrar *r, struct slice aor, uint64_t *cursor, mon
 struct registrar_load {
     uint32_t aors, bindings;
 };
+/* What is alive now: AORs with a binding, and bindings. */
 struct registrar_load registrar_load(const struct registrar *r);
 
 /* ---- records ---------------------------------------------------------------------------------

@@ -255,98 +255,88 @@ static void lets_in(void **state)
     }
 }
 
+/* Fields of `k` that are not given are those of a client that is let in. */
+static const struct outsider {
+    const char *name;
+    struct client k;
+    const char *aor;
+    int status;
+    bool is_stale;
+} outsiders[] = {
+    {"password", {.username = "alice", .password = "Secret"}, ALICE, 401, false},
+    {"nobody", {.username = "nobody", .password = "secret"}, ALICE, 401, false},
+    {"nobody's own", {.username = "nobody", .password = "x"}, "sip:nobody@example.com", 401, false},
+    {"another's AOR",
+     {.username = "alice", .password = "secret"},
+     "sip:carol@example.com",
+     403,
+     false},
+    {"realm",
+     {.username = "alice", .password = "secret", .realm = "example.org"},
+     ALICE,
+     401,
+     false},
+    {"auth-int", {.username = "alice", .password = "secret", .qop = "auth-int"}, ALICE, 401, false},
+    {"algorithm",
+     {.username = "alice", .password = "secret", .algorithm = "SHA-512-256"},
+     ALICE,
+     401,
+     false},
+    {"session",
+     {.username = "alice", .password = "secret", .algorithm = "MD5-sess"},
+     ALICE,
+     401,
+     false},
+    {"nonce of another",
+     {.username = "alice", .password = "secret", .nonce = "AGqykICAAAAAAAAAAAAAAAAAAAAA"},
+     ALICE,
+     401,
+     true},
+    {"nonce of nobody",
+     {.username = "alice", .password = "secret", .nonce = "!"},
+     ALICE,
+     401,
+     true},
+    {"nonce of nobody, wrong password",
+     {.username = "alice", .password = "x", .nonce = "!"},
+     ALICE,
+     401,
+     false},
+    {"URI",
+     {.username = "alice", .password = "secret", .uri = "sip:example.net"},
+     ALICE,
+     400,
+     false},
+    {"URI of ours",
+     {.username = "alice", .password = "secret", .uri = "sip:chicago.example"},
+     ALICE,
+     200,
+     false},
+    {"count 0", {.username = "alice", .password = "secret", .nc = 0xffffffff}, ALICE, 401, false},
+    {"quotes", {.username = "b\\\"b", .password = "p\\w"}, "sip:b%22b@example.com", 401, false},
+};
+
 static void keeps_out(void **state)
 {
     (void)state;
-    static const struct {
-        const char *name;
-        struct client k;
-        const char *aor;
-        int status;
-        bool is_stale;
-    } cases[] = {
-        {"password", {.username = "alice", .password = "Secret"}, ALICE, 401, false},
-        {"nobody", {.username = "nobody", .password = "secret"}, ALICE, 401, false},
-        {"nobody's own",
-         {.username = "nobody", .password = "x"},
-         "sip:nobody@example.com",
-         401,
-         false},
-        {"another's AOR",
-         {.username = "alice", .password = "secret"},
-         "sip:carol@example.com",
-         403,
-         false},
-        {"realm",
-         {.username = "alice", .password = "secret", .realm = "example.org"},
-         ALICE,
-         401,
-         false},
-        {"auth-int",
-         {.username = "alice", .password = "secret", .qop = "auth-int"},
-         ALICE,
-         401,
-         false},
-        {"algorithm",
-         {.username = "alice", .password = "secret", .algorithm = "SHA-512-256"},
-         ALICE,
-         401,
-         false},
-        {"session",
-         {.username = "alice", .password = "secret", .algorithm = "MD5-sess"},
-         ALICE,
-         401,
-         false},
-        {"nonce of another",
-         {.username = "alice", .password = "secret", .nonce = "AGqykICAAAAAAAAAAAAAAAAAAAAA"},
-         ALICE,
-         401,
-         true},
-        {"nonce of nobody",
-         {.username = "alice", .password = "secret", .nonce = "!"},
-         ALICE,
-         401,
-         true},
-        {"nonce of nobody, wrong password",
-         {.username = "alice", .password = "x", .nonce = "!"},
-         ALICE,
-         401,
-         false},
-        {"URI",
-         {.username = "alice", .password = "secret", .uri = "sip:example.net"},
-         ALICE,
-         400,
-         false},
-        {"URI of ours",
-         {.username = "alice", .password = "secret", .uri = "sip:chicago.example"},
-         ALICE,
-         200,
-         false},
-        {"count 0",
-         {.username = "alice", .password = "secret", .nc = 0xffffffff},
-         ALICE,
-         401,
-         false},
-        {"quotes", {.username = "b\\\"b", .password = "p\\w"}, "sip:b%22b@example.com", 401, false},
-    };
-    for (size_t i = 0; i < COUNT(cases); i++) {
+    for (size_t i = 0; i < COUNT(outsiders); i++) {
         struct office *o = office_open();
-        struct client k = client_new(cases[i].k.username, cases[i].k.password);
-        k.nonce = cases[i].k.nonce != NULL ? cases[i].k.nonce : ask_nonce(o);
-        if (cases[i].k.realm != NULL)
-            k.realm = cases[i].k.realm;
-        if (cases[i].k.qop != NULL)
-            k.qop = cases[i].k.qop;
-        if (cases[i].k.algorithm != NULL)
-            k.algorithm = cases[i].k.algorithm;
-        if (cases[i].k.uri != NULL)
-            k.uri = cases[i].k.uri;
-        if (cases[i].k.nc != 0)
+        struct client k = client_new(outsiders[i].k.username, outsiders[i].k.password);
+        k.nonce = outsiders[i].k.nonce != NULL ? outsiders[i].k.nonce : ask_nonce(o);
+        if (outsiders[i].k.realm != NULL)
+            k.realm = outsiders[i].k.realm;
+        if (outsiders[i].k.qop != NULL)
+            k.qop = outsiders[i].k.qop;
+        if (outsiders[i].k.algorithm != NULL)
+            k.algorithm = outsiders[i].k.algorithm;
+        if (outsiders[i].k.uri != NULL)
+            k.uri = outsiders[i].k.uri;
+        if (outsiders[i].k.nc != 0)
             k.nc = 0;
-        int status = send(o, cases[i].aor, client_lines(&k));
-        if (status != cases[i].status || is_stale(o) != cases[i].is_stale)
-            fail_msg("%s: %d %d, not %d %d", cases[i].name, status, is_stale(o), cases[i].status,
-                     cases[i].is_stale);
+        int status = send(o, outsiders[i].aor, client_lines(&k));
+        if (status != outsiders[i].status || is_stale(o) != outsiders[i].is_stale)
+            fail_msg("%s: %d %d, not %d %d", outsiders[i].name, status, is_stale(o),
+                     outsiders[i].status, outsiders[i].is_stale);
         office_close(o);
     }
 }

@@ -372,6 +372,10 @@ static void a_flood_of_aors(void **state)
     desk_close(d);
 }
 
+#define LONG_PATH                                                                                  \
+    "<sip:a-much-longer-path-than-before@edge-of-somebody.example.com;lr;ob;x=0123456789012345>,"  \
+    "<sip:a-much-longer-path-than-before@edge-of-somebody.example.com;lr;ob;x=0123456789012345>"
+
 /* Takes fail one after another, once and for ever: nothing is lost, nothing leaks, and who is not
  * taken is counted. */
 static void tables_run_out(void **state)
@@ -379,8 +383,7 @@ static void tables_run_out(void **state)
     (void)state;
     static const char *const lines[] = {
         "Contact: <sip:a@h>, <sip:b@h>\r\n",
-        "Path: <sip:a-much-longer-path-than-before@edge.example.com;lr;ob;x=0123456789012345678901"
-        "23456789012345678901234567890123456789012345678901234567890>\r\nContact: <sip:a@h>\r\n",
+        "Path: " LONG_PATH "\r\nContact: <sip:a@h>\r\n",
         "Contact: <sip:c@h>, <sip:d@h>\r\n",
     };
     for (unsigned forever = 0; forever < 2; forever++) {
