@@ -214,36 +214,36 @@ static void test_name_matches(void **state)
 
 /* ---- clients that say who they are ----------------------------------------------------------- */
 
+static const struct {
+    const char *name, *cn, *san, *usage;
+    int from, until;
+    bool foreign;
+    const char *names; /* NULL: refused */
+} mutual[] = {
+    {"sip URIs", "x", "DNS:a.example.com,URI:sip:Example.com,URI:sip:example.net:5061;x=y", NULL, 0,
+     0, false, "example.com example.net"},
+    {"DNS", "x", "DNS:A.example.com,DNS:b.example.com", NULL, 0, 0, false,
+     "a.example.com b.example.com"},
+    {"a person's URI", "x", "DNS:a.example.com,URI:sip:bob@example.com", NULL, 0, 0, false,
+     "a.example.com"},
+    {"CN only", "cn.example.com", NULL, NULL, 0, 0, false, "cn.example.com"},
+    {"CN beside a SAN", "cn.example.com", "email:a@example.com", NULL, 0, 0, false, ""},
+    {"wildcard", "x", "DNS:*.example.com", NULL, 0, 0, false, ""},
+    {"odd", "x", "DNS:a b.example.com,DNS:good.example.com", NULL, 0, 0, false, "good.example.com"},
+    {"for clients", "a.example.com", NULL, "clientAuth", 0, 0, false, "a.example.com"},
+    {"for servers", "a.example.com", NULL, "serverAuth", 0, 0, false, "a.example.com"},
+    {"for SIP", "a.example.com", NULL, "1.3.6.1.5.5.7.3.20", 0, 0, false, "a.example.com"},
+    {"for code", "a.example.com", NULL, "codeSigning", 0, 0, false, NULL},
+    {"expired", "a.example.com", NULL, NULL, -3, -2, false, NULL},
+    {"not yet", "a.example.com", NULL, NULL, 2, 3, false, NULL},
+    {"unknown CA", "a.example.com", NULL, NULL, 0, 0, true, NULL},
+};
+
 static void test_mutual(void **state)
 {
     (void)state;
     const struct cert ca = cert_make(&(struct cert_spec){.cn = "trunk CA", .is_ca = true});
     const struct cert other_ca = cert_make(&(struct cert_spec){.cn = "other CA", .is_ca = true});
-    static const struct {
-        const char *name, *cn, *san, *usage;
-        int from, until;
-        bool foreign;
-        const char *names; /* NULL: refused */
-    } cases[] = {
-        {"sip URIs", "x", "DNS:a.example.com,URI:sip:Example.com,URI:sip:example.net:5061;x=y",
-         NULL, 0, 0, false, "example.com example.net"},
-        {"DNS", "x", "DNS:A.example.com,DNS:b.example.com", NULL, 0, 0, false,
-         "a.example.com b.example.com"},
-        {"a person's URI", "x", "DNS:a.example.com,URI:sip:bob@example.com", NULL, 0, 0, false,
-         "a.example.com"},
-        {"CN only", "cn.example.com", NULL, NULL, 0, 0, false, "cn.example.com"},
-        {"CN beside a SAN", "cn.example.com", "email:a@example.com", NULL, 0, 0, false, ""},
-        {"wildcard", "x", "DNS:*.example.com", NULL, 0, 0, false, ""},
-        {"odd", "x", "DNS:a b.example.com,DNS:good.example.com", NULL, 0, 0, false,
-         "good.example.com"},
-        {"for clients", "a.example.com", NULL, "clientAuth", 0, 0, false, "a.example.com"},
-        {"for servers", "a.example.com", NULL, "serverAuth", 0, 0, false, "a.example.com"},
-        {"for SIP", "a.example.com", NULL, "1.3.6.1.5.5.7.3.20", 0, 0, false, "a.example.com"},
-        {"for code", "a.example.com", NULL, "codeSigning", 0, 0, false, NULL},
-        {"expired", "a.example.com", NULL, NULL, -3, -2, false, NULL},
-        {"not yet", "a.example.com", NULL, NULL, 2, 3, false, NULL},
-        {"unknown CA", "a.example.com", NULL, NULL, 0, 0, true, NULL},
-    };
     struct config_cert files = {slice_cstr(plain_cert.cert_path), slice_cstr(plain_cert.key_path)};
     struct config_listener l = {
         .certs = &files, .cert_count = 1, .client_ca = slice_cstr(ca.cert_path)};
@@ -253,15 +253,15 @@ static void test_mutual(void **state)
     struct tls_server *required = tls_server_new(&l, TLS_USE_SIP, slice_of(secrets, 32), why);
     assert_non_null(optional);
     assert_non_null(required);
-    for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++)
+    for (unsigned i = 0; i < sizeof mutual / sizeof mutual[0]; i++)
         for (unsigned round = 0; round < 4; round++) {
             struct cert c =
-                cert_make(&(struct cert_spec){.cn = cases[i].cn,
-                                              .san = cases[i].san,
-                                              .usage = cases[i].usage,
-                                              .days_from = cases[i].from,
-                                              .days_until = cases[i].until,
-                                              .issuer = cases[i].foreign ? &other_ca : &ca});
+                cert_make(&(struct cert_spec){.cn = mutual[i].cn,
+                                              .san = mutual[i].san,
+                                              .usage = mutual[i].usage,
+                                              .days_from = mutual[i].from,
+                                              .days_until = mutual[i].until,
+                                              .issuer = mutual[i].foreign ? &other_ca : &ca});
             struct peer p = peer_new(versions[round % 2], NULL);
             struct tls_flow flow;
             struct tls_info info;
@@ -269,10 +269,10 @@ static void test_mutual(void **state)
             assert_int_equal(1, SSL_CTX_use_PrivateKey(p.ctx, c.key));
             peer_begin(&p);
             int r = peer_shake(&p, round < 2 ? optional : required, 0, &flow, &info);
-            if ((r == TLS_STEP_DONE) != (cases[i].names != NULL))
-                fail_msg("%s: %d, %s", cases[i].name, r, info.failure_text);
-            if (r == TLS_STEP_DONE && !slice_equal(slice_cstr(cases[i].names), info.peer_names))
-                fail_msg("%s: %.*s", cases[i].name, SLICE_ARG(info.peer_names));
+            if ((r == TLS_STEP_DONE) != (mutual[i].names != NULL))
+                fail_msg("%s: %d, %s", mutual[i].name, r, info.failure_text);
+            if (r == TLS_STEP_DONE && !slice_equal(slice_cstr(mutual[i].names), info.peer_names))
+                fail_msg("%s: %.*s", mutual[i].name, SLICE_ARG(info.peer_names));
             if (r == TLS_STEP_DONE)
                 chat(&p, &flow);
             else

@@ -535,87 +535,87 @@ static int open_crafted(struct tls_flow *flow, uint8_t outer, int inner, const v
     return r;
 }
 
+static const struct {
+    const char *name;
+    unsigned kind; /* 0: TLS 1.3, 3: TLS 1.2 */
+    uint8_t outer;
+    int inner;
+    const char *payload; /* NULL: zeroes */
+    size_t n, padding;
+    int want;
+    bool as_client;
+} crafted[] = {
+    {"data", 0, 23, 23, "abc", 3, 0, TLS_DATA, false},
+    {"padded data", 0, 23, 23, "abc", 3, 700, TLS_DATA, false},
+    {"empty", 0, 23, 23, "", 0, 0, TLS_DATA, false},
+    {"empty and padded", 0, 23, 23, "", 0, 900, TLS_DATA, false},
+    {"largest", 0, 23, 23, NULL, 16384, 0, TLS_DATA, false},
+    {"one more", 0, 23, 23, NULL, 16385, 0, -TLS_A_RECORD_OVERFLOW, false},
+    {"padded to the largest", 0, 23, 23, "abc", 3, 16381, TLS_DATA, false},
+    {"padded above it", 0, 23, 23, "abc", 3, 16382, -TLS_A_RECORD_OVERFLOW, false},
+    {"record too long", 0, 23, 23, NULL, 16384, 240, -TLS_A_RECORD_OVERFLOW, false},
+    {"only padding", 0, 23, 0, "\0\0", 2, 5, -TLS_A_UNEXPECTED_MESSAGE, false},
+    {"a type that is none", 0, 23, 99, "abc", 3, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
+    {"inner change_cipher_spec", 0, 23, 20, "\1", 1, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
+    {"outer alert", 0, 21, 21, "\1\0", 2, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
+    {"outer handshake", 0, 22, 22, "\30\0\0\1\0", 5, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
+    {"key update", 0, 23, 22, "\30\0\0\1\0", 5, 0, TLS_QUIET, false},
+    {"key update, padded", 0, 23, 22, "\30\0\0\1\1", 5, 99, TLS_QUIET, false},
+    {"key update of 2", 0, 23, 22, "\30\0\0\1\2", 5, 0, -TLS_A_ILLEGAL_PARAMETER, false},
+    {"key update, long", 0, 23, 22, "\30\0\0\2\1\1", 6, 0, -TLS_A_DECODE_ERROR, false},
+    {"key update, without body", 0, 23, 22, "\30\0\0\0", 4, 0, -TLS_A_DECODE_ERROR, false},
+    {"key update, cut", 0, 23, 22, "\30\0\0\1", 4, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
+    {"a cut head", 0, 23, 22, "\30\0", 2, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
+    {"two key updates", 0, 23, 22, "\30\0\0\1\0\30\0\0\1\0", 10, 0, -TLS_A_UNEXPECTED_MESSAGE,
+     false},
+    {"no handshake message", 0, 23, 22, "", 0, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
+    {"a ClientHello", 0, 23, 22, "\1\0\0\1x", 5, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
+    {"a Certificate", 0, 23, 22, "\13\0\0\1x", 5, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
+    {"a Finished", 0, 23, 22, "\24\0\0\1x", 5, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
+    {"a ticket of a client", 0, 23, 22, "\4\0\0\1x", 5, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
+    {"a ticket of a server", 0, 23, 22, "\4\0\0\1x", 5, 0, TLS_QUIET, true},
+    {"tickets, then new keys", 0, 23, 22, "\4\0\0\1x\4\0\0\0\30\0\0\1\1", 14, 0, TLS_QUIET, true},
+    {"new keys, then a ticket", 0, 23, 22, "\30\0\0\1\1\4\0\0\1x", 10, 0, -TLS_A_UNEXPECTED_MESSAGE,
+     true},
+    {"a CertificateRequest", 0, 23, 22, "\15\0\0\1x", 5, 0, -TLS_A_UNEXPECTED_MESSAGE, true},
+    {"close_notify", 0, 23, 21, "\1\0", 2, 0, TLS_CLOSE, false},
+    {"close_notify as fatal", 0, 23, 21, "\2\0", 2, 30, TLS_CLOSE, false},
+    {"user_canceled", 0, 23, 21, "\1\x5a", 2, 0, TLS_QUIET, false},
+    {"an alert as a warning", 0, 23, 21, "\1\x14", 2, 0, TLS_ALERT, false},
+    {"a short alert", 0, 23, 21, "\1", 1, 0, -TLS_A_DECODE_ERROR, false},
+    {"a long alert", 0, 23, 21, "\1\0\0", 3, 0, -TLS_A_DECODE_ERROR, false},
+    {"no alert", 0, 23, 21, "", 0, 0, -TLS_A_DECODE_ERROR, false},
+    {"1.2 data", 3, 23, -1, "abc", 3, 0, TLS_DATA, false},
+    {"1.2 empty", 3, 23, -1, "", 0, 0, TLS_DATA, false},
+    {"1.2 largest", 3, 23, -1, NULL, 16384, 0, TLS_DATA, false},
+    {"1.2 one more", 3, 23, -1, NULL, 16385, 0, -TLS_A_RECORD_OVERFLOW, false},
+    {"1.2 change_cipher_spec", 3, 20, -1, "\1", 1, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
+    {"1.2 heartbeat", 3, 24, -1, "\1\0\1x", 4, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
+    {"1.2 close_notify", 3, 21, -1, "\1\0", 2, 0, TLS_CLOSE, false},
+    {"1.2 a warning", 3, 21, -1, "\1\x64", 2, 0, TLS_QUIET, false},
+    {"1.2 fatal", 3, 21, -1, "\2\x28", 2, 0, TLS_ALERT, false},
+    {"1.2 no level", 3, 21, -1, "\3\x28", 2, 0, -TLS_A_ILLEGAL_PARAMETER, false},
+    {"1.2 ClientHello", 3, 22, -1, "\1\0\0\1x", 5, 0, -TLS_A_NO_RENEGOTIATION, false},
+    {"1.2 HelloRequest to us", 3, 22, -1, "\0\0\0\0", 4, 0, -TLS_A_NO_RENEGOTIATION, false},
+    {"1.2 HelloRequest to a client", 3, 22, -1, "\0\0\0\0", 4, 0, TLS_QUIET, true},
+    {"1.2 key update", 3, 22, -1, "\30\0\0\1\0", 5, 0, -TLS_A_NO_RENEGOTIATION, true},
+};
+
 static void test_crafted(void **state)
 {
     (void)state;
     static char big[20000];
-    static const struct {
-        const char *name;
-        unsigned kind; /* 0: TLS 1.3, 3: TLS 1.2 */
-        uint8_t outer;
-        int inner;
-        const char *payload; /* NULL: zeroes */
-        size_t n, padding;
-        int want;
-        bool as_client;
-    } cases[] = {
-        {"data", 0, 23, 23, "abc", 3, 0, TLS_DATA, false},
-        {"padded data", 0, 23, 23, "abc", 3, 700, TLS_DATA, false},
-        {"empty", 0, 23, 23, "", 0, 0, TLS_DATA, false},
-        {"empty and padded", 0, 23, 23, "", 0, 900, TLS_DATA, false},
-        {"largest", 0, 23, 23, NULL, 16384, 0, TLS_DATA, false},
-        {"one more", 0, 23, 23, NULL, 16385, 0, -TLS_A_RECORD_OVERFLOW, false},
-        {"padded to the largest", 0, 23, 23, "abc", 3, 16381, TLS_DATA, false},
-        {"padded above it", 0, 23, 23, "abc", 3, 16382, -TLS_A_RECORD_OVERFLOW, false},
-        {"record too long", 0, 23, 23, NULL, 16384, 240, -TLS_A_RECORD_OVERFLOW, false},
-        {"only padding", 0, 23, 0, "\0\0", 2, 5, -TLS_A_UNEXPECTED_MESSAGE, false},
-        {"a type that is none", 0, 23, 99, "abc", 3, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
-        {"inner change_cipher_spec", 0, 23, 20, "\1", 1, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
-        {"outer alert", 0, 21, 21, "\1\0", 2, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
-        {"outer handshake", 0, 22, 22, "\30\0\0\1\0", 5, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
-        {"key update", 0, 23, 22, "\30\0\0\1\0", 5, 0, TLS_QUIET, false},
-        {"key update, padded", 0, 23, 22, "\30\0\0\1\1", 5, 99, TLS_QUIET, false},
-        {"key update of 2", 0, 23, 22, "\30\0\0\1\2", 5, 0, -TLS_A_ILLEGAL_PARAMETER, false},
-        {"key update, long", 0, 23, 22, "\30\0\0\2\1\1", 6, 0, -TLS_A_DECODE_ERROR, false},
-        {"key update, without body", 0, 23, 22, "\30\0\0\0", 4, 0, -TLS_A_DECODE_ERROR, false},
-        {"key update, cut", 0, 23, 22, "\30\0\0\1", 4, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
-        {"a cut head", 0, 23, 22, "\30\0", 2, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
-        {"two key updates", 0, 23, 22, "\30\0\0\1\0\30\0\0\1\0", 10, 0, -TLS_A_UNEXPECTED_MESSAGE,
-         false},
-        {"no handshake message", 0, 23, 22, "", 0, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
-        {"a ClientHello", 0, 23, 22, "\1\0\0\1x", 5, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
-        {"a Certificate", 0, 23, 22, "\13\0\0\1x", 5, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
-        {"a Finished", 0, 23, 22, "\24\0\0\1x", 5, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
-        {"a ticket of a client", 0, 23, 22, "\4\0\0\1x", 5, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
-        {"a ticket of a server", 0, 23, 22, "\4\0\0\1x", 5, 0, TLS_QUIET, true},
-        {"tickets, then new keys", 0, 23, 22, "\4\0\0\1x\4\0\0\0\30\0\0\1\1", 14, 0, TLS_QUIET,
-         true},
-        {"new keys, then a ticket", 0, 23, 22, "\30\0\0\1\1\4\0\0\1x", 10, 0,
-         -TLS_A_UNEXPECTED_MESSAGE, true},
-        {"a CertificateRequest", 0, 23, 22, "\15\0\0\1x", 5, 0, -TLS_A_UNEXPECTED_MESSAGE, true},
-        {"close_notify", 0, 23, 21, "\1\0", 2, 0, TLS_CLOSE, false},
-        {"close_notify as fatal", 0, 23, 21, "\2\0", 2, 30, TLS_CLOSE, false},
-        {"user_canceled", 0, 23, 21, "\1\x5a", 2, 0, TLS_QUIET, false},
-        {"an alert as a warning", 0, 23, 21, "\1\x14", 2, 0, TLS_ALERT, false},
-        {"a short alert", 0, 23, 21, "\1", 1, 0, -TLS_A_DECODE_ERROR, false},
-        {"a long alert", 0, 23, 21, "\1\0\0", 3, 0, -TLS_A_DECODE_ERROR, false},
-        {"no alert", 0, 23, 21, "", 0, 0, -TLS_A_DECODE_ERROR, false},
-        {"1.2 data", 3, 23, -1, "abc", 3, 0, TLS_DATA, false},
-        {"1.2 empty", 3, 23, -1, "", 0, 0, TLS_DATA, false},
-        {"1.2 largest", 3, 23, -1, NULL, 16384, 0, TLS_DATA, false},
-        {"1.2 one more", 3, 23, -1, NULL, 16385, 0, -TLS_A_RECORD_OVERFLOW, false},
-        {"1.2 change_cipher_spec", 3, 20, -1, "\1", 1, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
-        {"1.2 heartbeat", 3, 24, -1, "\1\0\1x", 4, 0, -TLS_A_UNEXPECTED_MESSAGE, false},
-        {"1.2 close_notify", 3, 21, -1, "\1\0", 2, 0, TLS_CLOSE, false},
-        {"1.2 a warning", 3, 21, -1, "\1\x64", 2, 0, TLS_QUIET, false},
-        {"1.2 fatal", 3, 21, -1, "\2\x28", 2, 0, TLS_ALERT, false},
-        {"1.2 no level", 3, 21, -1, "\3\x28", 2, 0, -TLS_A_ILLEGAL_PARAMETER, false},
-        {"1.2 ClientHello", 3, 22, -1, "\1\0\0\1x", 5, 0, -TLS_A_NO_RENEGOTIATION, false},
-        {"1.2 HelloRequest to us", 3, 22, -1, "\0\0\0\0", 4, 0, -TLS_A_NO_RENEGOTIATION, false},
-        {"1.2 HelloRequest to a client", 3, 22, -1, "\0\0\0\0", 4, 0, TLS_QUIET, true},
-        {"1.2 key update", 3, 22, -1, "\30\0\0\1\0", 5, 0, -TLS_A_NO_RENEGOTIATION, true},
-    };
-    for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++)
+    for (unsigned i = 0; i < sizeof crafted / sizeof crafted[0]; i++)
         for (unsigned suite = 0; suite < 3; suite++) {
-            struct tls_flow flow = bare(cases[i].kind + suite, cases[i].as_client);
+            struct tls_flow flow = bare(crafted[i].kind + suite, crafted[i].as_client);
             struct slice plain = SLICE_NONE;
-            int r = open_crafted(&flow, cases[i].outer, cases[i].inner,
-                                 cases[i].payload != NULL ? cases[i].payload : big, cases[i].n,
-                                 cases[i].padding, &plain);
-            if (r != cases[i].want)
-                fail_msg("%s, suite %u: %d", cases[i].name, suite, r);
-            if (r == TLS_DATA && plain.n != cases[i].n)
-                fail_msg("%s: %zu bytes", cases[i].name, plain.n);
+            int r = open_crafted(&flow, crafted[i].outer, crafted[i].inner,
+                                 crafted[i].payload != NULL ? crafted[i].payload : big,
+                                 crafted[i].n, crafted[i].padding, &plain);
+            if (r != crafted[i].want)
+                fail_msg("%s, suite %u: %d", crafted[i].name, suite, r);
+            if (r == TLS_DATA && plain.n != crafted[i].n)
+                fail_msg("%s: %zu bytes", crafted[i].name, plain.n);
             assert_int_equal(r < 0 || r == TLS_CLOSE || r == TLS_ALERT, flow.is_over);
         }
 }
