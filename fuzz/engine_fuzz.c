@@ -388,13 +388,13 @@ static const char *const extras[] = {
 static void contact(struct text *t, uint8_t a, uint8_t b)
 {
     TEXT_LIT(t, "Contact: <sip:a");
-    text_put_u64(t, a % 3);
+    text_put_u64(t, a / 10 % 3);
     TEXT_LIT(t, "@198.51.100.1>");
     if (b & 128) {
         TEXT_LIT(t, ";+sip.instance=\"<urn:x:");
-        text_put_u64(t, b % 2);
+        text_put_u64(t, b / 8 % 2);
         TEXT_LIT(t, ">\";reg-id=");
-        text_put_u64(t, a % 2 + 1);
+        text_put_u64(t, a / 10 % 2 + 1);
     }
     TEXT_LIT(t, "\r\n");
 }
@@ -435,7 +435,7 @@ static void op_request(struct program *x)
     uint8_t a = take(x), b = take(x), how = take(x);
     request(x, &t, a, b, SLICE_NONE);
     bend(x, &t, how >> 4);
-    deliver(x, a % 2 == 0 ? 0 : b, how, buf, text_slice(&t).n);
+    deliver(x, a % 2 == 0 && b < 192 ? 0 : b, how, buf, text_slice(&t).n);
 }
 
 /* A request by the last Record-Route that was sent, as a dialog's end would send it. */
@@ -477,7 +477,7 @@ static void op_answer(struct program *x)
     int i = s->flow.gen != 0 ? flow_index(x, s->flow) : -1;
     if (i >= 0 && x->flow[i].connecting)
         return;
-    deliver(x, which, i >= 0 ? (uint8_t)(128 + i) : how & 127, buf, text_slice(&t).n);
+    deliver(x, which, i >= 0 ? (uint8_t)(3 * FLOWS_MAX + i) : how & 127, buf, text_slice(&t).n);
 }
 
 /* What was sent comes back: a loop, or somebody who repeats what was heard. */
