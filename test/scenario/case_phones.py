@@ -62,7 +62,7 @@ for workers in (1, 2):
     @case(f"phones: baresip over TLS with two flows, and one is cut ({workers} workers)",
           timeout=90, shows=baresip.here)
     def _(t, workers=workers):
-        # Phones write their outbound proxy into Route. Bob's are relays: not ours, but not meant ill.
+        # Phones write their outbound proxy into Route; bob's are the relays.
         weir = t.weir(one_process(t, workers, policy={"foreign_route": "strip"}))
         edge = (t.ip(1), 5061)
         relays = [t.keep(relay.Relay(t.ip(31 + n), edge, 5061, source=t.ip(41 + n)))

@@ -13,7 +13,16 @@ import subprocess
 from .ends import Failed
 
 CLONE_NEWNET = 0x40000000
-NFT = "table ip nat {{\n chain post {{\n  type nat hook postrouting priority 100\n  {rule}\n }}\n}}\n"
+TABLE = """\
+add table ip nat
+delete table ip nat
+table ip nat {{
+    chain post {{
+        type nat hook postrouting priority 100
+        {rule}
+    }}
+}}
+"""
 MASQUERADE = 'oifname "wan" masquerade'
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -77,8 +86,7 @@ class Space:
     def nat(self, rule=MASQUERADE):
         """Forwards, and translates by this rule from now on. What is translated already stays."""
         self.forward()
-        self.run("nft", "-f", "-", text="add table ip nat\ndelete table ip nat\n"
-                 + NFT.format(rule=rule))
+        self.run("nft", "-f", "-", text=TABLE.format(rule=rule))
 
     def forget(self):
         """The NAT loses its memory: every connection that it translates is unknown to it."""
