@@ -154,6 +154,15 @@ static int undo_strict_router(struct edge *e, const struct origin *from, struct 
     return 0;
 }
 
+/* A neighbour passes on what names this edge by a token, and the neighbour by its address. */
+static bool is_own_token(const struct edge *e, struct slice user)
+{
+    struct token token;
+    return e->opts->fleet_count > 0 && user.n > 0 &&
+           token_parse(&e->opts->keys, user, e->facts.call_id, &token) == 0 &&
+           token.node == e->opts->node_id;
+}
+
 static int pop_own_routes(struct edge *e, const struct origin *from, struct route_set *s)
 {
     while (s->popped < s->count && !s->has_flow) {
@@ -163,7 +172,8 @@ static int pop_own_routes(struct edge *e, const struct origin *from, struct rout
             return -1;
         /* A token that has verified says that this line is ours, even where the listener that it
          * names went with a reload. */
-        bool verified = s->has_token && slice_equal(u.user, s->token_text);
+        bool verified =
+            (s->has_token && slice_equal(u.user, s->token_text)) || is_own_token(e, u.user);
         if (!is_sip(&u) || (!verified && !is_own_host(e, u.host, u.port)))
             break;
         if (u.user.n > 0 && !take_token(e, s, u.user))
@@ -312,8 +322,8 @@ static bool by_contact(struct edge *e, struct where *w, struct route_set *s,
                        const struct sip_uri *target)
 {
     struct slice original;
-    if (!is_sip(target) || !is_own_host(e, target->host, target->port) ||
-        !contact_original(e, target, &original))
+    if (!is_sip(target) || !contact_original(e, target, &original) ||
+        (!is_own_host(e, target->host, target->port) && !is_own_token(e, target->user)))
         return false;
     if (original.n == 0 || !take_token(e, s, target->user) || !s->has_flow) {
         e->count.tokens_bad++;
@@ -390,7 +400,9 @@ static void decide(struct edge *e, const struct origin *from, struct where *w, s
     }
     if (from->side == SIDE_INSIDE && by_contact(e, w, s, &target))
         return;
-    bool follow_uri = from->side == SIDE_INSIDE && e->facts.to_tag.n > 0;
+    /* Our users' addresses-of-record are our own matter: no name to be looked up. */
+    bool follow_uri =
+        from->side == SIDE_INSIDE && e->facts.to_tag.n > 0 && !role_has_domain(e, &target);
     if (!follow_uri && by_rule(e, from, w)) {
         w->target = target;
         return;
@@ -498,7 +510,7 @@ void route_request(struct edge *e, const struct origin *from, struct where *w)
 {
     struct route_set s;
     memset(&s, 0, offsetof(struct route_set, value));
-    memset(w, 0, sizeof *w);
+    memset(w, 0, offsetof(struct where, target));
     if (collect(e, &s) != 0 || undo_strict_router(e, from, &s) != 0 ||
         pop_own_routes(e, from, &s) != 0) {
         refuse(w, 400, SLICE("Bad Route"));

@@ -733,6 +733,51 @@ static void token_of_another_edge(void **state)
     drained(w);
 }
 
+/* The neighbour's address stands in what it passes on; the token says whose it is. */
+static void a_neighbour_passes_on_its_own_address(void **state)
+{
+    (void)state;
+    for (unsigned how = 0; how < 2; how++) {
+        struct world *holder = world_plan(), *w = world_plan();
+        holder->opts.edge.node_id = 2;
+        holder->opts.edge.path = how == 0 ? PATH_HEADER : PATH_CONTACT;
+        holder->opts.edge.listener[2].host = SLICE("10.0.0.2");
+        holder->opts.edge.listener[2].bind.ip[3] = 2;
+        holder->opts.edge.fleet = w->opts.edge.fleet = neighbour(2);
+        holder->opts.edge.fleet_count = w->opts.edge.fleet_count = 1;
+        world_start(holder);
+        world_start(w);
+        struct flow_id flow = world_accept(holder, 1, nat1);
+        char *path = registered(holder, nat1, flow, "alice", same_contact, "");
+        if (how == 1) {
+            free(path);
+            path = print("%s",
+                         world_header(world_last_request(holder, registrar_of(holder), "REGISTER"),
+                                      "Contact", 0));
+        }
+        char *host = strstr(path, "@10.0.0.2:");
+        assert_non_null(host);
+        host[8] = '1';
+        if (how == 0) {
+            message(w, path);
+        } else {
+            char *uri = uri_of(path);
+            call(w, "MESSAGE", "", uri);
+            free(uri);
+        }
+        EXPECT(w, "0 udp2 proxy MESSAGE");
+        pass_on(w, holder, "MESSAGE");
+        EXPECT(holder, "0 tcp 203.0.113.9:40001 MESSAGE");
+        assert_true(strncmp(world_last_request(holder, nat1, "MESSAGE"),
+                            "MESSAGE sip:phone@192.168.1.9:5060 SIP/2.0", 42) == 0);
+        world_answer(holder, nat1, "MESSAGE", 200, NULL);
+        world_answer(w, "proxy", "MESSAGE", 200, NULL);
+        free(path);
+        drained(holder);
+        drained(w);
+    }
+}
+
 /* In a dialog as well, and for an outsider only where nothing else can be meant. */
 static void dialog_of_another_edge(void **state)
 {
@@ -817,6 +862,7 @@ int main(void)
         cmocka_unit_test(star_is_left_alone),
         cmocka_unit_test(too_many_contacts),
         cmocka_unit_test(token_of_another_edge),
+        cmocka_unit_test(a_neighbour_passes_on_its_own_address),
         cmocka_unit_test(dialog_of_another_edge),
         cmocka_unit_test(browsers_are_not_called_without_a_token),
     };
