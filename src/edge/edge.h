@@ -145,8 +145,8 @@ void edge_on_resolved(struct edge *e, const struct event *ev);
 /* The store's word on a REGISTER, and what it held at start. */
 void edge_on_stored(struct edge *e, const struct event *ev);
 void edge_on_binding(struct edge *e, const struct event *ev);
-/* A connection of another worker is gone. */
-void edge_on_flow_gone(struct edge *e, struct flow_id flow);
+/* A connection of another worker is gone; `others`: bit per worker that has yet to hear of it. */
+void edge_on_flow_gone(struct edge *e, struct flow_id flow, uint64_t others);
 /* A phone that this worker hears over UDP has registered with another one. */
 void edge_on_phone(struct edge *e, const struct event *ev);
 /* Ends all bindings of an AOR, as a URI or "user@domain"; appends a row that tells how many. */

@@ -317,6 +317,7 @@ void refuse_unkept(struct edge *e, struct relay *r);
 void answer_no_room(struct edge *e, struct relay *r);
 bool relay_index_kept(struct edge *e, struct relay *r);
 bool try_index_sent(struct edge *e, struct relay *r, const struct try *t);
+void edit_length(struct edge *e);
 void edits_begin(struct edge *e, const struct sip_msg *m, uint8_t own_vias);
 void try_resend(struct edge *e, struct try *t);
 void try_failed(struct edge *e, struct try *t, enum pool_outcome o, dur_ns retry_after, int status);
@@ -356,6 +357,7 @@ bool fork_has_alternative(struct edge *e, const struct relay *r, const struct tr
 void fork_cancelled(struct edge *e, struct relay *r);
 void fork_gives_up(struct edge *e, struct relay *r);
 void fork_resolved(struct edge *e, struct relay *r, const struct event *ev);
+bool fork_retry_udp(struct edge *e, struct relay *r, struct try *t);
 
 /* ---- response.c, cancel.c, probe.c, timer.c -----------------------------------------------------
  */

@@ -219,6 +219,10 @@ static void fork_ends(struct edge *e, struct relay *r)
         relay_answer(e, r, 487, SLICE_NONE, SLICE_NONE);
         return;
     }
+    if (status == 503 && r->tries == 0) {
+        answer_no_room(e, r);
+        return;
+    }
     if (status == 0 || rank_of(status) == 9) {
         answer_unavailable(e, r, status == 0 ? 408 : status);
         return;
@@ -498,6 +502,31 @@ void fork_resolved(struct edge *e, struct relay *r, const struct event *ev)
     if (result != LAUNCHED && i < all.count)
         note_launch(e, r, &all.way[i], result);
     fork_go(e, r);
+}
+
+/* See relay_retry_udp(): the same branch, by datagram. */
+bool fork_retry_udp(struct edge *e, struct relay *r, struct try *t)
+{
+    struct ways all;
+    struct where to;
+    struct hop hop = t->hop;
+    unsigned i = t->way;
+    read_ways(e, r, &all);
+    if (i >= all.count || r->cancelled)
+        return false;
+    struct slice path = all.path[i];
+    where_by_path(e, &to, all.contact[i], &path);
+    hop.transport = TP_UDP;
+    hop.listener = LISTENER_NONE;
+    hop.flow = FLOW_NONE;
+    hop.has_tcp = false;
+    try_free(e, t);
+    r->tries--;
+    enum launch result = launch_way(e, r, &all, i, &hop, path);
+    if (result != LAUNCHED)
+        note_launch(e, r, &all.way[i], result);
+    fork_go(e, r);
+    return true;
 }
 
 /* ---- what becomes of branches ---------------------------------------------------------------- */

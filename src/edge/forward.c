@@ -67,6 +67,19 @@ bool try_index_sent(struct edge *e, struct relay *r, const struct try *t)
     return !t->acked && sent.n > 0 && sip_index(&e->kept, sent.p, sent.n, true, &fault) == 0;
 }
 
+/* RFC 3261 18.3: what came without a length, and ended with its datagram, gets one. On a stream its
+ * body would be read as the next message, of somebody whom nobody has checked. */
+void edit_length(struct edge *e)
+{
+    const struct sip_msg *m = e->edits.m;
+    if (sip_has(m, SIP_H_CONTENT_LENGTH))
+        return;
+    struct text t = scratch_text(e, 8);
+    text_put_u64(&t, m->body.len);
+    scratch_keep(e, &t);
+    sip_set_header(&e->edits, SIP_H_CONTENT_LENGTH, text_slice(&t), &e->out->scratch);
+}
+
 /* Begins edits that put no line of ours on top yet; `own_vias` Via lines of ours stand in `m`. */
 void edits_begin(struct edge *e, const struct sip_msg *m, uint8_t own_vias)
 {
@@ -76,6 +89,7 @@ void edits_begin(struct edge *e, const struct sip_msg *m, uint8_t own_vias)
     e->edits_path = false;
     e->edits_contacts = false;
     e->edits_drop_vias = own_vias;
+    edit_length(e);
 }
 
 /* Begins edits on the kept request that take our own lines off. The bytes are copied to scratch:
@@ -621,6 +635,8 @@ void relay_next(struct edge *e, struct relay *r, struct slice why, int status)
  * either. */
 bool relay_retry_udp(struct edge *e, struct relay *r, struct try *t)
 {
+    if (t->way != NO_WAY)
+        return fork_retry_udp(e, r, t);
     struct hop hop = t->hop;
     hop.transport = TP_UDP;
     hop.listener = LISTENER_NONE;

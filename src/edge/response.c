@@ -35,6 +35,7 @@ static struct slice without_via(struct edge *e)
     sip_edits_init(&e->edits, &e->msg);
     sip_pop_via(&e->edits, &e->facts);
     restore_contacts(e);
+    edit_length(e);
     size_t size = sip_edits_size(&e->edits);
     char *p = arena_take(&e->out->scratch, size, 1);
     int n = p != NULL ? sip_serialise_flat(&e->edits, p, size) : -1;

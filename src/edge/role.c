@@ -10,7 +10,7 @@
  * What is not stored is not acknowledged. Other requests go to the phones: fork.c. */
 #include "edge/edge_int.h"
 
-enum { RECORDS_BYTES = 64 * 1024, GONE_ROUNDS_MAX = 16 };
+enum { RECORDS_BYTES = 64 * 1024 };
 
 /* A store that is silent has not failed: what it may still hold counts once it says so. After the
  * second span it has; then only a restart brings those bindings back. */
@@ -307,7 +307,7 @@ void edge_on_binding(struct edge *e, const struct event *ev)
 
 /* ---- bindings that end ----------------------------------------------------------------------- */
 
-/* Room for the records of one that ended; what does not fit comes with the next call. */
+/* Room for the records of what ended. */
 static struct text records_text(struct edge *e)
 {
     return scratch_text(e, RECORDS_BYTES);
@@ -340,12 +340,11 @@ void role_flow_gone(struct edge *e, struct flow_id flow)
         if (flow_id_equal(r->from.flow, flow))
             r->caller_gone = true;
     }
-    for (unsigned i = 0; e->registrar != NULL && i < GONE_ROUNDS_MAX; i++) {
-        struct text t = records_text(e);
-        registrar_flow_gone(e->registrar, flow, &t);
-        if (!store_records(e, &t))
-            return;
-    }
+    if (e->registrar == NULL)
+        return;
+    struct text t = records_text(e);
+    registrar_flow_gone(e->registrar, flow, &t);
+    (void)store_records(e, &t);
 }
 
 void role_binding_gone(struct edge *e, uint64_t binding)

@@ -287,6 +287,8 @@ void edge_on_timer(struct edge *e)
     tell_changes(e);
 }
 
+enum { OWNERS_AT_ONCE = 8 };
+
 /* ---- connections ----------------------------------------------------------------------------- */
 
 /* What a certificate proved about the peer. */
@@ -317,16 +319,18 @@ void edge_on_flow_opened(struct edge *e, const struct event *ev)
     name_flow(e, ev);
 }
 
-/* The workers that were handed what came over it: their bindings and calls end with it. */
-static void tell_owners(struct edge *e, const struct flow *w)
+/* Tells the workers that were handed what came over it: their bindings and calls end with it. The
+ * last one that a step has room for tells the rest. */
+static void tell_owners(struct edge *e, struct flow_id flow, uint64_t owners)
 {
-    for (uint32_t i = 0; i < e->workers && w->owners != 0; i++) {
-        if ((w->owners >> i & 1) == 0)
-            continue;
+    for (unsigned told = 0; owners != 0 && told < OWNERS_AT_ONCE; told++) {
         struct action *a = emit(e, ACT_HANDOVER);
-        a->worker = (uint8_t)i;
-        a->hand =
-            (struct hand){.kind = HAND_FLOW_GONE, .from_worker = (uint8_t)e->worker, .flow = w->id};
+        a->worker = (uint8_t)__builtin_ctzll(owners);
+        owners &= owners - 1;
+        a->hand = (struct hand){.kind = HAND_FLOW_GONE,
+                                .from_worker = (uint8_t)e->worker,
+                                .flow = flow,
+                                .arrived_wall_ns = told + 1 == OWNERS_AT_ONCE ? owners : 0};
         emit_bytes(e, a, SLICE_NONE);
         e->count.handed_over++;
     }
@@ -355,16 +359,17 @@ static void flow_breaks(struct edge *e, struct flow *w)
         try_breaks(e, try_at(e, w->users));
     while (w->askers != FLOW_END)
         asker_breaks(e, relay_at(e, w->askers));
-    tell_owners(e, w);
+    tell_owners(e, w->id, w->owners);
     role_flow_gone(e, w->id);
     flow_forget(e->flows, w);
 }
 
 /* What was handed to us from there, and what we sent there. */
-void edge_on_flow_gone(struct edge *e, struct flow_id flow)
+void edge_on_flow_gone(struct edge *e, struct flow_id flow, uint64_t others)
 {
     if (flow.worker == e->worker)
         return;
+    tell_owners(e, flow, others);
     const struct remote *at = &e->remote[flow.gen % REMOTE_FLOWS];
     for (uint32_t slot = at->users; slot != FLOW_END;) {
         struct try *t = try_at(e, slot);

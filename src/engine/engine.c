@@ -59,7 +59,7 @@ static void on_handed(struct engine *e, const struct event *ev)
     if (head.kind == HAND_SEND)
         edge_on_send(e->edge, &inner);
     else if (head.kind == HAND_FLOW_GONE)
-        edge_on_flow_gone(e->edge, head.flow);
+        edge_on_flow_gone(e->edge, head.flow, head.arrived_wall_ns);
     else if (head.kind == HAND_PHONE)
         edge_on_phone(e->edge, &inner);
     else if (head.kind == EV_UNREACHABLE)

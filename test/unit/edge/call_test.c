@@ -76,6 +76,30 @@ static void request_as_forwarded(void **state)
     drained(w);
 }
 
+/* A datagram needs no Content-Length; a stream does, or its body is the next message there. */
+static void length_is_added(void **state)
+{
+    (void)state;
+    static const char invite[] = "RAW:INVITE sip:service@example.com SIP/2.0\r\n"
+                                 "Via: SIP/2.0/UDP 198.51.100.1:5060;branch=z9hG4bK-1;rport\r\n"
+                                 "From: <sip:alice@example.com>;tag=a\r\n"
+                                 "To: <sip:service@example.com>\r\n"
+                                 "Call-ID: 1\r\n"
+                                 "CSeq: 1 INVITE\r\n\r\n"
+                                 "BYE sip:x SIP/2.0\r\n";
+    struct world *w = world_plan();
+    w->target[0].transport = TP_TCP;
+    world_start(w);
+    world_udp(w, 0, "alice", invite);
+    const char *m = world_last_request(w, "a", "INVITE");
+    assert_non_null(m);
+    assert_string_equal(world_header(m, "Content-Length", 0), "19");
+    char *text = world_response(w, "a", "INVITE", 200, "a", NULL);
+    world_tcp(w, world_flow_to(w, "a"), text);
+    free(text);
+    drained(w);
+}
+
 /* One listener for both ends: one Record-Route. */
 static void single_record_route(void **state)
 {
@@ -737,6 +761,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(simple_call),
         cmocka_unit_test(request_as_forwarded),
+        cmocka_unit_test(length_is_added),
         cmocka_unit_test(single_record_route),
         cmocka_unit_test(record_route_only_where_dialogs_begin),
         cmocka_unit_test(bye_by_callee_over_udp),
