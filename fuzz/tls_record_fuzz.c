@@ -132,8 +132,9 @@ static void step(struct program *p)
         seal_any(p, 23, s, op);
         say(p, s.p, s.n);
         break;
-    case 4: /* any message */
+    case 4: /* any message; a type of 0 would be padding, and the byte before it the type */
         type = next(p);
+        type += type == 0;
         s = next_bytes(p, next(p) & 31);
         seal_any(p, type, s, op & 8);
         if (type == 23)

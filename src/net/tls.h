@@ -61,8 +61,8 @@ void tls_client_release(struct tls_client *c);
 /* ---- handshakes -------------------------------------------------------------------------------
  */
 
-/* One connection's handshake: some 200 bytes until its first whole record head came, then some 40
- * KB. A thread's own. */
+/* One connection's handshake: half a KB until its first record's head came, then some 45 KB while
+ * it waits for the peer, and 75 KB with half a record. A thread's own. */
 struct tls_handshake;
 
 enum tls_step { TLS_STEP_MORE = 0, TLS_STEP_DONE, TLS_STEP_FAILED };

@@ -771,6 +771,37 @@ static void test_no_explicit_nonce_twice(void **state)
     }
 }
 
+/* Ours go on behind the one of our Finished, which OpenSSL chose. */
+static void test_explicit_nonces_go_on(void **state)
+{
+    (void)state;
+    char wire[128], *finished = NULL;
+    struct tls_flow flow;
+    struct peer p = peer_new(TLS1_2_VERSION, kinds[KIND_12].suite);
+    struct tls_handshake *h = tls_handshake_new(ec_server);
+    struct slice out = SLICE_NONE;
+    peer_begin(&p);
+    for (int r = TLS_STEP_MORE; r == TLS_STEP_MORE;) {
+        size_t n = 0, used = 0;
+        (void)SSL_do_handshake(p.ssl);
+        char *got = sent(&p, &n);
+        r = tls_handshake_step(h, got, n, &used, &out);
+        free(got);
+        assert_int_not_equal(TLS_STEP_FAILED, r);
+        assert_int_equal(out.n, BIO_write(p.in, out.p, (int)out.n));
+    }
+    /* The last record: 5 of head, 8 of nonce, 16 of Finished, 16 of tag. */
+    finished = guard_copy(out.p + out.n - 45, 45);
+    assert_int_equal(22, finished[0]);
+    tls_handshake_flow(h, &flow);
+    tls_handshake_free(h);
+    (void)seal(&flow, "x", 1, wire, sizeof wire);
+    const uint8_t *theirs = (const uint8_t *)finished + 5, *ours = (const uint8_t *)wire + 5;
+    assert_true(bytes_get_be(&theirs, 8) + 1 == bytes_get_be(&ours, 8));
+    guard_free(finished);
+    peer_free(&p);
+}
+
 static void test_wipe(void **state)
 {
     (void)state;
@@ -843,6 +874,7 @@ int main(void)
         cmocka_unit_test(test_every_changed_bit_is_seen),
         cmocka_unit_test(test_flows_share_a_codec),
         cmocka_unit_test(test_no_explicit_nonce_twice),
+        cmocka_unit_test(test_explicit_nonces_go_on),
         cmocka_unit_test(test_wipe),
     };
     return cmocka_run_group_tests(tests, begin, end);
