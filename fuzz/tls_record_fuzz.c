@@ -134,7 +134,7 @@ static void step(struct program *p)
         break;
     case 4: /* any message; a type of 0 would be padding, and the byte before it the type */
         type = next(p);
-        type += type == 0;
+        type = type != 0 ? type : 1;
         s = next_bytes(p, next(p) & 31);
         seal_any(p, type, s, op & 8);
         if (type == 23)
