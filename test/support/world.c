@@ -474,10 +474,12 @@ static void on_action(struct world *w, const struct action *a)
 int world_step(struct world *w, const struct event *ev)
 {
     actions_reset(w->out);
+    uint32_t first = w->batch_is_full ? STEP_ACTIONS_MAX - STEP_ACTIONS_ROOM : 0;
+    w->out->count = first;
     int result = engine_step(w->engine, ev, w->now, w->out);
     struct flow_id opened[STEP_ACTIONS_MAX];
     unsigned opened_count = 0;
-    for (uint32_t i = 0; i < w->out->count; i++) {
+    for (uint32_t i = first; i < w->out->count; i++) {
         on_action(w, &w->out->a[i]);
         if (w->out->a[i].kind == ACT_CONNECT)
             opened[opened_count++] = w->out->a[i].flow;

@@ -68,6 +68,7 @@ struct world {
     bool is_its_own_peer; /* requests with Vias of ours come from others, too */
     bool connects_fail;   /* each ACT_CONNECT is answered by EV_CONNECT_FAILED */
     bool connects_hang;   /* nothing answers it; else EV_FLOW_OPENED follows at once */
+    bool batch_is_full;   /* each step has the least room that a driver may leave it */
     bool store_hangs;     /* ACT_STORE is answered by world_stored(), not at once */
     int store_error;      /* what EV_STORED says */
     uint64_t store_id[WORLD_STORES_MAX];

@@ -126,6 +126,7 @@ static void register_and_call(void **state)
     answer_tag(w, "bob", 180);
     answer_tag(w, "bob", 200);
     EXPECT(w, "0 udp0 alice 180 INVITE", "0 log INVITE 200 -D 1", "0 udp0 alice 200 INVITE");
+    assert_int_equal(engine_load(w->engine).blocks, 0); /* nobody asks for anything again */
     char *text = world_in_dialog(w, "alice", "bob", true, "ACK", "a");
     world_udp(w, 0, "alice", text);
     free(text);
@@ -446,7 +447,9 @@ static void more_phones_than_a_step_has_room_for(void **state)
         snprintf(branch, sizeof branch, "%u", i);
         phone(w, address, branch, "");
     }
+    w->batch_is_full = true;
     world_invite(w, "alice", "1");
+    assert_true(w->line_count < STEP_ACTIONS_ROOM);
     world_run(w, 10);
     unsigned asked = 0;
     for (unsigned i = 0; i < w->line_count; i++)
@@ -481,6 +484,38 @@ static void one_ringing_per_phone(void **state)
     answer_tag(w, "carol", 486);
     EXPECT(w, "0 udp0 alice 180 INVITE", "0 tcp carol ACK", "0 udp0 alice 486 INVITE");
     world_ack(w, "alice", "1");
+    drained(w);
+}
+
+/* Busy is busy on every flow, whether it rang or not. */
+static void busy_without_ringing(void **state)
+{
+    (void)state;
+    struct world *w = fresh();
+    outbound(w, "bob", "1", 1);
+    outbound(w, "carol", "2", 2);
+    world_invite(w, "alice", "1");
+    world_forget(w);
+    answer_tag(w, "carol", 486);
+    EXPECT(w, "0 tcp carol ACK", "0 udp0 alice 486 INVITE");
+    world_ack(w, "alice", "1");
+    drained(w);
+}
+
+/* A place that another phone leaves is not for the second flow of one that rings. */
+static void a_free_place_is_for_no_second_way(void **state)
+{
+    (void)state;
+    struct world *w = fresh();
+    phone(w, "elsewhere", "3", "");
+    outbound(w, "bob", "1", 1);
+    outbound(w, "carol", "2", 2);
+    world_invite(w, "alice", "1");
+    EXPECT(w, "0 udp0 alice 100 INVITE", "0 tcp carol INVITE", "0 tcp elsewhere INVITE");
+    answer_tag(w, "elsewhere", 486);
+    EXPECT(w, "0 tcp elsewhere ACK");
+    answer_tag(w, "carol", 200);
+    EXPECT(w, "0 udp0 alice 200 INVITE");
     drained(w);
 }
 
@@ -592,6 +627,162 @@ static void timer_c_ends_endless_ringing(void **state)
     world_run(w, 185100);
     EXPECT(w, "185000 tcp bob CANCEL", "185000 udp0 alice 480 INVITE");
     world_ack(w, "alice", "1");
+    drained(w);
+}
+
+/* The caller has cancelled; the phone has just answered: the caller hears of both. */
+static void a_late_2xx_is_passed(void **state)
+{
+    (void)state;
+    struct world *w = fresh();
+    phone(w, "bob", "1", "");
+    world_invite(w, "alice", "1");
+    world_forget(w);
+    world_cancel(w, "alice", "1");
+    EXPECT(w, "0 udp0 alice 200 CANCEL", "0 udp0 alice 487 INVITE");
+    world_ack(w, "alice", "1");
+    answer_tag(w, "bob", 200);
+    EXPECT(w, "0 udp0 alice 200 INVITE");
+    drained(w);
+}
+
+/* Two phones answer at once: the second one's 2xx goes up, too. */
+static void two_answers_at_once(void **state)
+{
+    (void)state;
+    struct world *w = fresh();
+    phone(w, "bob", "1", "");
+    phone(w, "carol", "2", "");
+    world_invite(w, "alice", "1");
+    answer_tag(w, "bob", 180);
+    answer_tag(w, "carol", 180);
+    world_forget(w);
+    answer_tag(w, "bob", 200);
+    EXPECT(w, "0 udp0 alice 200 INVITE", "0 tcp carol CANCEL");
+    char *text = world_response(w, "carol", "INVITE", 200, "carol", NULL);
+    world_tcp(w, world_flow_to(w, "carol"), text);
+    free(text);
+    EXPECT(w, "0 udp0 alice 200 INVITE");
+    drained(w);
+}
+
+/* An ACK by somebody who ignores Record-Route goes down the flow, never to the phone's address. */
+static void ack_without_route(void **state)
+{
+    (void)state;
+    struct world *w = fresh();
+    phone(w, "carol", "2", "");
+    phone(w, "bob", "1", "");
+    world_invite(w, "alice", "1");
+    answer_tag(w, "carol", 200);
+    world_forget(w);
+    world_ack(w, "alice", "1");
+    EXPECT(w, "0 tcp carol ACK");
+    drained(w);
+}
+
+static void the_caller_leaves(void **state)
+{
+    (void)state;
+    struct world *w = fresh();
+    phone(w, "carol", "2", "");
+    phone(w, "bob", "1", "");
+    struct flow_id alice = world_accept(w, 1, "alice");
+    char *text = world_request("INVITE", "sip:service@example.com", "alice", "1", NULL);
+    world_tcp(w, alice, text);
+    free(text);
+    answer_tag(w, "bob", 180);
+    world_forget(w);
+    world_close(w, alice, 104);
+    EXPECT(w, "0 tcp bob CANCEL");
+    answer_tag(w, "carol", 100);
+    EXPECT(w, "1 tcp carol CANCEL");
+    drained(w);
+}
+
+/* RFC 4320: an answer after the asker's own timer F is of no use. */
+static void a_message_that_nobody_takes(void **state)
+{
+    (void)state;
+    struct world *w = fresh();
+    phone(w, "bob", "1", "");
+    world_send(w, "alice", "MESSAGE", "1", NULL);
+    world_forget(w);
+    world_run(w, 40000);
+    EXPECT_NOTHING(w);
+    drained(w);
+}
+
+static void a_reload_under_a_fork(void **state)
+{
+    (void)state;
+    struct world *w = fresh();
+    phone(w, "bob", "1", "");
+    phone(w, "carol", "2", "");
+    world_invite(w, "alice", "1");
+    answer_tag(w, "bob", 180);
+    world_adopt(w, 0);
+    world_command(w, CMD_SHOW_TRANSACTIONS, "");
+    assert_non_null(strstr(w->page, "\"tries\":2"));
+    world_command(w, CMD_SHOW_COUNTERS, "");
+    assert_non_null(strstr(w->page, "\"bindings_now\":2"));
+    world_forget(w);
+    answer_tag(w, "carol", 486);
+    answer_tag(w, "bob", 200);
+    EXPECT(w, "0 tcp carol ACK", "0 udp0 alice 200 INVITE");
+    drained(w);
+}
+
+/* Two phones behind one NAT with the same private address and port, each its own flow. */
+static void equal_private_addresses(void **state)
+{
+    (void)state;
+    struct world *w = fresh();
+    struct flow_id one = world_accept(w, 1, "203.0.113.9:1001");
+    struct flow_id two = world_accept(w, 1, "203.0.113.9:1002");
+    static const char i1[] = ";+sip.instance=\"<urn:x:1>\";reg-id=1";
+    static const char i2[] = ";+sip.instance=\"<urn:x:2>\";reg-id=1";
+    register_tcp(w, one, "bob", "1", i1);
+    register_tcp(w, two, "bob", "2", i2);
+    world_forget(w);
+    world_send(w, "alice", "MESSAGE", "1", NULL);
+    EXPECT(w, "0 tcp 203.0.113.9:1002 MESSAGE", "0 tcp 203.0.113.9:1001 MESSAGE");
+    world_close(w, one, 104);
+    /* The same NAT port, another phone: it is not rung in the first one's place. */
+    struct flow_id reused = world_accept(w, 1, "203.0.113.9:1001");
+    (void)reused;
+    world_forget(w);
+    world_send(w, "alice", "MESSAGE", "2", NULL);
+    EXPECT(w, "1 tcp 203.0.113.9:1002 MESSAGE");
+    drained(w);
+}
+
+/* A request too large for a datagram goes by a stream; where that is refused, by UDP after all. */
+static void large_by_tcp_or_else_udp(void **state)
+{
+    (void)state;
+    char *body = malloc(2000);
+    char *text = registration("bob", "1", "", "Supported: path\nPath: <sip:10.1.0.99;lr>\n");
+    struct world *w = plan();
+    w->connects_fail = true;
+    world_start(w);
+    world_udp(w, 2, "proxy", text);
+    free(text);
+    world_forget(w);
+    memset(body, 'x', 1999);
+    body[1999] = '\0';
+    char *extra = NULL;
+    if (asprintf(&extra, "X-Large: %s\n", body) < 0)
+        fail_msg("no memory");
+    world_send(w, "alice", "INVITE", "1", extra);
+    world_run(w, 1);
+    EXPECT(w, "0 udp0 alice 100 INVITE", "0 connect proxy", "0 tcp proxy INVITE",
+           "0 udp2 proxy INVITE");
+    assert_true(world_has(world_header(world_last(w, "proxy"), "Route", 0), "10.1.0.99;lr"));
+    answer_tag(w, "proxy", 486);
+    world_ack(w, "alice", "1");
+    free(extra);
+    free(body);
     drained(w);
 }
 
@@ -766,6 +957,78 @@ static void a_remote_caller_that_leaves(void **state)
     drained(x);
 }
 
+/* A phone over UDP is heard by one worker, and its name is another's. */
+static void a_phone_over_udp_on_another_worker(void **state)
+{
+    (void)state;
+    struct world *w[2];
+    unsigned owner = two_workers(w), other = 1 - owner;
+    struct world *o = w[owner], *x = w[other];
+    char *text = registration("bob", "1", "", NULL);
+    world_udp(x, 0, "bob", text);
+    free(text);
+    world_hand(x, o);
+    assert_int_equal(o->line_count, 3); /* store; who it is, to its worker; 200 */
+    world_hand(o, x);
+    world_forget(o);
+    world_forget(x);
+    world_invite(o, "alice", "1");
+    assert_int_equal(o->line_count, 2);
+    assert_true(world_has(o->line[1], "hand"));
+    world_hand(o, x);
+    EXPECT(x, "0 udp0 bob INVITE");
+    /* The NAT gives its port to another phone, which registers: no call of the first one's. */
+    world_run(x, 60000);
+    world_run(o, 60000);
+    text = registration("carol", "2", instance_one, NULL);
+    world_udp(x, 0, "bob", text);
+    free(text);
+    world_hand(x, o);
+    world_hand(o, x);
+    world_forget(o);
+    world_forget(x);
+    world_send(o, "alice", "MESSAGE", "2", NULL);
+    world_hand(o, x);
+    assert_int_equal(x->line_count, 2); /* one is sent, one comes back */
+    assert_true(world_has(world_last(x, "bob"), "MESSAGE sip:carol@"));
+    world_hand(x, o);
+    drained(o);
+    drained(x);
+}
+
+/* Whoever is told of a connection's end first tells the others that one step has no room for. */
+static void many_workers_hear_of_the_end(void **state)
+{
+    (void)state;
+    struct world *w = plan();
+    w->workers = 20;
+    world_start(w);
+    struct flow_id trunk = world_accept(w, 1, "bob");
+    char uri[64], branch[8];
+    for (unsigned i = 0; i < 14; i++) {
+        snprintf(uri, sizeof uri, "sip:line%u@example.com", i);
+        snprintf(branch, sizeof branch, "%u", i);
+        char *text = world_request("MESSAGE", uri, "bob", branch, NULL);
+        world_tcp(w, trunk, text);
+        free(text);
+    }
+    for (unsigned i = 0; i < w->handed_count; i++)
+        free(w->handed[i].p);
+    uint64_t told = 0, handed = 0;
+    for (unsigned i = 0; i < w->handed_count; i++)
+        handed |= 1ULL << w->handed[i].worker;
+    w->handed_count = 0;
+    world_close(w, trunk, 104);
+    assert_int_equal(w->handed_count, 8);
+    for (unsigned i = 0; i < w->handed_count; i++) {
+        struct hand head;
+        memcpy(&head, w->handed[i].p, sizeof head);
+        told |= 1ULL << w->handed[i].worker | head.arrived_wall_ns;
+    }
+    assert_true(told == handed);
+    drained(w);
+}
+
 /* The store knows no workers. */
 static void records_at_start(void **state)
 {
@@ -823,6 +1086,8 @@ int main(void)
         cmocka_unit_test(a_message_goes_to_all),
         cmocka_unit_test(more_phones_than_a_step_has_room_for),
         cmocka_unit_test(one_ringing_per_phone),
+        cmocka_unit_test(busy_without_ringing),
+        cmocka_unit_test(a_free_place_is_for_no_second_way),
         cmocka_unit_test(the_next_flow_after_430),
         cmocka_unit_test(the_next_flow_when_one_breaks),
         cmocka_unit_test(a_flow_that_broke_before),
@@ -830,11 +1095,21 @@ int main(void)
         cmocka_unit_test(a_silent_flow_has_five_seconds),
         cmocka_unit_test(a_silent_phone_ends_after_timer_b),
         cmocka_unit_test(timer_c_ends_endless_ringing),
+        cmocka_unit_test(a_late_2xx_is_passed),
+        cmocka_unit_test(two_answers_at_once),
+        cmocka_unit_test(ack_without_route),
+        cmocka_unit_test(the_caller_leaves),
+        cmocka_unit_test(a_message_that_nobody_takes),
+        cmocka_unit_test(a_reload_under_a_fork),
+        cmocka_unit_test(equal_private_addresses),
+        cmocka_unit_test(large_by_tcp_or_else_udp),
         cmocka_unit_test(by_path),
         cmocka_unit_test(by_a_path_with_a_name),
         cmocka_unit_test(on_the_worker_that_owns_the_name),
         cmocka_unit_test(a_remote_flow_that_breaks_under_an_attempt),
         cmocka_unit_test(a_remote_caller_that_leaves),
+        cmocka_unit_test(a_phone_over_udp_on_another_worker),
+        cmocka_unit_test(many_workers_hear_of_the_end),
         cmocka_unit_test(records_at_start),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
