@@ -31,6 +31,7 @@ demo       npm                brings SIP.js and JsSIP
 test       gnutls-bin         another TLS client
 test       sipsak             another SIP client
 test       kamailio           another proxy before and behind Weir
+test       kamailio-outbound-modules    its flow tokens
 test       iproute2           networks of a test of its own
 test       nftables           NATs in them
 bench      valgrind           callgrind counts instructions

@@ -10,7 +10,7 @@ sees one public address.
 """
 import time
 
-from kit import ends, netns, sip, tls, ws
+from kit import ends, netns, phone, tls
 from kit.case import case
 from kit.ends import check, equal, until
 
@@ -40,41 +40,20 @@ class Net:
             self.phones.append(phone)
 
 
-class Phone:
-    """Registers by one connection and answers what comes over it. `public` is where the edge sees
-    it, by rport (RFC 3581)."""
+class Phone(phone.Phone):
+    """In a namespace of its own. All write the same Contact."""
 
-    def __init__(self, t, space, name, transport):
-        self.space, self.name, self.transport = space, name, transport
+    def __init__(self, space, name, transport):
+        self.space = space
         with space:
-            self.end = t.keep(ends.Server(PRIVATE, PORTS["udp"], udp=transport == "udp",
-                                          transport=transport))
-        self.call_id, self.cseq, self.to = sip.fresh(name), 0, (EDGE, PORTS["udp"])
-        self.public = None
+            super().__init__(PRIVATE, name, DOMAIN, transport, 5060)
 
-    def connect(self, port=5060):
-        if self.transport != "udp":
-            with self.space:
-                self.to = ws.any_connect(self.end, (EDGE, PORTS[self.transport]), self.transport,
-                                         local_port=port)
-        return self
+    def contact(self):
+        return self.uri("phone", self.transport)
 
-    def register(self):
-        self.cseq += 1
-        branch, aor = sip.fresh("z9hG4bK"), f"<sip:{self.name}@{DOMAIN}>"
-        contact = f"<{self.end.uri('phone', self.transport)}>"
-        self.end.send(sip.build(f"REGISTER sip:{DOMAIN} SIP/2.0", [
-            ("Via", f"SIP/2.0/{self.transport.upper()} {PRIVATE}:5060;branch={branch};rport"),
-            ("Max-Forwards", "70"), ("From", f"{aor};tag={self.call_id}"), ("To", aor),
-            ("Call-ID", self.call_id), ("CSeq", f"{self.cseq} REGISTER"), ("Contact", contact),
-            ("Expires", "600")]), self.to)
-        answer = self.end.wait(lambda m: m.branch == branch, 10, f"{self.name} an answer")
-        equal(answer.status, 200, f"{self.name} registers")
-        self.public = answer.param("via", "received"), answer.param("via", "rport")
-        return self
-
-    def rang(self, call):
-        return call.call_id in [m.call_id for m in self.end.invites()]
+    def attach(self, local_port=5060):
+        with self.space:
+            return self.join((EDGE, PORTS[self.transport]), local_port)
 
 
 class World:
@@ -106,30 +85,30 @@ class World:
             if not split:
                 self.registrar = self.weir
             self.caller = t.keep(ends.End(CALLER, 5060))
-        self.alice, self.bob = (Phone(t, space, name, transport)
+        self.alice, self.bob = (t.keep(Phone(space, name, transport))
                                 for space, name in zip(self.net.phones, ("alice", "bob")))
 
-    def bound(self, phone):
-        return [b for b in self.registrar.show("bindings") if b["aor"] == f"{phone.name}@{DOMAIN}"]
+    def bound(self, who):
+        return [b for b in self.registrar.show("bindings") if b["aor"] == f"{who.name}@{DOMAIN}"]
 
-    def call(self, phone):
+    def call(self, who):
         return ends.Call(self.caller, (REGISTRAR if self.split else INSIDE, 5060),
-                         uri=f"sip:{phone.name}@{DOMAIN}").invite()
+                         uri=who.aor).invite()
 
-    def rings(self, phone):
-        """A call from inside rings this phone and no other, and ends from either side."""
-        other = self.bob if phone is self.alice else self.alice
-        call = self.call(phone)
-        equal(call.final(20).status, 200, f"{phone.name} answers")
-        check(phone.rang(call), f"{phone.name} rang")
+    def rings(self, who):
+        """A call from inside rings this phone and no other."""
+        other = self.bob if who is self.alice else self.alice
+        call = self.call(who)
+        equal(call.final(20).status, 200, f"{who.name} answers")
+        check(who.rang(call), f"{who.name} rang")
         check(not other.rang(call), f"{other.name} did not")
         equal(call.bye(20).status, 200, "the BYE finds it again")
 
-    def is_gone(self, phone):
+    def is_gone(self, who):
         """A call to this phone comes to nothing, and rings nobody."""
-        call = self.call(phone)
+        call = self.call(who)
         status = call.final(20).status
-        check(status in (430, 480), f"{phone.name} is gone: {status}")
+        check(status in (430, 480), f"{who.name} is gone: {status}")
         for one in (self.alice, self.bob):
             check(not one.rang(call), f"{one.name} did not ring")
 
@@ -141,14 +120,14 @@ for split in (False, True):
               shows=netns.here, timeout=60)
         def _(t, transport=transport, split=split):
             w = World(t, transport, split)
-            for phone in (w.alice, w.bob):
-                phone.connect().register()
-                equal(phone.public[0], PUBLIC, "behind the NAT")
+            for one in (w.alice, w.bob):
+                one.attach().register()
+                equal(one.public[0], PUBLIC, "behind the NAT")
             check(w.alice.public[1] != w.bob.public[1], f"two ports, not {w.alice.public}")
-            for phone in (w.alice, w.bob, w.alice):
-                w.rings(phone)
+            for one in (w.alice, w.bob, w.alice):
+                w.rings(one)
             # From one phone to the other: down and up through the same NATs.
-            call = ends.Call(w.alice.end, w.alice.to, uri=f"sip:bob@{DOMAIN}").invite()
+            call = ends.Call(w.alice, w.alice.hop, uri=w.bob.aor).invite()
             equal(call.final(20).status, 200, "alice calls bob")
             check(w.bob.rang(call), "bob rang")
             equal(call.bye(20).status, 200, "and hangs up")
@@ -159,12 +138,12 @@ for transport in ("tcp", "tls"):
           shows=netns.here, timeout=60)
     def _(t, transport=transport):
         w = World(t, transport, keepalive={"every": "1s", "max": "1s"})
-        for phone in (w.alice, w.bob):
-            phone.connect().register()
+        for one in (w.alice, w.bob):
+            one.attach().register()
         w.net.nat.forget()
         until(lambda: not w.bound(w.alice) and not w.bound(w.bob), "both are noticed", 20)
         w.is_gone(w.alice)
-        w.alice.connect(0).register()
+        w.alice.attach(0).register()
         w.rings(w.alice)
         w.is_gone(w.bob)
 
@@ -172,8 +151,8 @@ for transport in ("tcp", "tls"):
 @case("nat: it forgets an address over udp: no answer, and back", shows=netns.here, timeout=60)
 def _(t):
     w = World(t, "udp", timers={"t1": "50ms"})
-    for phone in (w.alice, w.bob):
-        phone.connect().register()
+    for one in (w.alice, w.bob):
+        one.attach().register()
     w.net.nat.forget()
     w.is_gone(w.alice)
     w.alice.register()
@@ -187,18 +166,18 @@ for split in (False, True):
     def _(t, split=split):
         w = World(t, "tcp", split)
         w.net.nat.nat(FIXED)
-        w.alice.connect().register()
+        w.alice.attach().register()
         w.rings(w.alice)
         w.net.phones[0].ip("link set lan down")
         w.net.nat.forget()
-        w.bob.connect().register()
+        w.bob.attach().register()
         equal(w.bob.public, w.alice.public, "bob has alice's address")
         w.is_gone(w.alice)
         w.rings(w.bob)
         w.net.nat.nat()
         w.net.phones[0].ip("link set lan up")
         w.net.phones[0].ip("route add default via 192.168.0.1")
-        w.alice.connect(0).register()
+        w.alice.attach(0).register()
         w.rings(w.alice)
         w.rings(w.bob)
 
@@ -208,11 +187,11 @@ for split in (False, True):
 def _(t):
     w = World(t, "udp", split=True)
     w.net.nat.nat(FIXED)
-    w.alice.register()
+    w.alice.attach().register()
     w.net.phones[0].ip("link set lan down")
     time.sleep(26)  # a mapping lives for 30 s; who comes from its address sooner may be its owner
     w.net.nat.forget()
-    w.bob.register()
+    w.bob.attach().register()
     equal(w.bob.public, w.alice.public, "bob has alice's address")
     w.is_gone(w.alice)
     w.rings(w.bob)

@@ -79,14 +79,16 @@ class Space:
             space.ip(f"addr add {at} dev {end}")
             space.ip(f"link set {end} up")
 
-    def forward(self):
-        with self, open("/proc/sys/net/ipv4/ip_forward", "w", encoding="ascii") as f:
-            f.write("1")
+    def sysctl(self, name, value):
+        with self, open(f"/proc/sys/net/{name}", "w", encoding="ascii") as f:
+            f.write(str(value))
 
     def nat(self, rule=MASQUERADE):
         """Forwards, and translates by this rule from now on. What is translated already stays."""
-        self.forward()
+        self.sysctl("ipv4/ip_forward", 1)
         self.run("nft", "-f", "-", text=TABLE.format(rule=rule))
+        # It never learns a connection from the middle: what it has forgotten is forgotten.
+        self.sysctl("netfilter/nf_conntrack_tcp_loose", 0)
 
     def forget(self):
         """The NAT loses its memory: every connection that it translates is unknown to it."""
