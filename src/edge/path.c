@@ -19,19 +19,23 @@ static bool is_sip(const struct sip_uri *u)
 
 /* ---- who registers --------------------------------------------------------------------------- */
 
-/* For phone_hash(): the instance, which all lines of a phone share, else the address-of-record. */
+/* For phone_hash(): the instance, which all lines of a phone share, else the address-of-record. A
+ * proxy of others speaks for many phones, all of whom its one address leads to. */
 uint32_t phone_of(const struct sip_msg *m)
 {
-    struct sip_values v = sip_values(m, SIP_H_CONTACT);
+    struct sip_values v = sip_values(m, SIP_H_VIA);
+    if (sip_next_value(&v) && sip_next_value(&v))
+        return phone_hash(SLICE("proxy"), false);
+    v = sip_values(m, SIP_H_CONTACT);
     struct sip_nameaddr na;
     struct slice instance;
     while (sip_next_value(&v))
         if (sip_nameaddr_parse(sip_slice(m, v.value), &na) == 0 &&
             sip_param(na.params, SLICE("+sip.instance"), &instance) && instance.n > 0)
-            return phone_hash(instance);
+            return phone_hash(instance, true);
     if (sip_nameaddr_parse(sip_header_value(m, SIP_H_TO), &na) != 0)
-        return phone_hash(SLICE_NONE);
-    return phone_hash(na.uri);
+        return phone_hash(SLICE_NONE, false);
+    return phone_hash(na.uri, false);
 }
 
 static bool is_phone_by_udp(const struct relay *r)
@@ -133,7 +137,8 @@ bool path_has_room(struct edge *e, const struct origin *from)
 /* Puts the way back into a REGISTER that came from a phone. */
 void push_path(struct edge *e, struct relay *r, const struct try *t)
 {
-    r->phone = is_phone_by_udp(r) ? phone_of(e->edits.m) : 0;
+    if (e->edits_drop_vias == 0) /* as it came; else what it was for the try before */
+        r->phone = is_phone_by_udp(r) ? phone_of(e->edits.m) : 0;
     bool again = r->own_path || r->own_contacts; /* as begun, whatever a reload says */
     if (!again && (e->opts->path == PATH_OFF || r->from.side != SIDE_OUTSIDE))
         return;

@@ -88,8 +88,10 @@ MUST_USE int token_parse(const struct token_keys *keys, struct slice text, struc
 /* The same for every edge that shares nothing but the algorithm. */
 uint32_t token_tag_hash(struct slice tag);
 uint32_t token_host_hash(const struct addr *host); /* the port does not count */
-/* Who registers: by its +sip.instance, else by the address-of-record. Never 0. */
-uint32_t phone_hash(struct slice identity);
+/* Who registers: by its +sip.instance (`is_instance`: a bit of it says so), else by the
+ * address-of-record. Never 0. */
+enum { PHONE_BY_INSTANCE = 1 << 30 };
+uint32_t phone_hash(struct slice identity, bool is_instance);
 
 /* ---- phones over UDP --------------------------------------------------------------------------
  *
@@ -100,9 +102,10 @@ uint32_t phone_hash(struct slice identity);
  *                 bob's phone registers from there, after a silence ──▶ | bob's phone
  *
  * A phone with several lines registers each from the same address, but without a silence as long as
- * NATs wait: then they are all there. What names another phone than the one that is there is not
- * sent. The table is bounded; of an address that it does not know it says that anybody may be
- * there. */
+ * NATs wait: then they are all there. One that has an instance says the same one for each of its
+ * lines, so another instance, or none, is another phone without any silence. What names another
+ * phone than the one that is there is not sent. The table is bounded; of an address that it does
+ * not know it says that anybody may be there. */
 struct phones;
 size_t phones_memory(uint32_t max);
 struct phones *phones_new(struct arena *mem, uint32_t max, struct hash_seed seed);

@@ -89,6 +89,15 @@ static bool has_line(const struct phone_entry *at, uint32_t phone)
     return false;
 }
 
+/* One phone has one instance, on all of its lines. */
+static bool is_another(const struct phone_entry *at, uint32_t phone)
+{
+    for (unsigned i = 0; i < at->count; i++)
+        if (at->line[i] != phone && ((at->line[i] | phone) & PHONE_BY_INSTANCE) != 0)
+            return true;
+    return false;
+}
+
 void phones_heard(struct phones *p, uint8_t listener, const struct addr *a, mono_ns now)
 {
     struct phone_entry *at = find(p, phone_key(p, listener, a));
@@ -110,7 +119,7 @@ void phones_note(struct phones *p, uint8_t listener, const struct addr *a, uint3
             if (set[i].key == 0 || (at->key != 0 && set[i].heard_s < at->heard_s))
                 at = &set[i];
         *at = (struct phone_entry){.key = key};
-    } else if (!has_line(at, phone) && is_silent(at, now)) {
+    } else if (is_another(at, phone) || (!has_line(at, phone) && is_silent(at, now))) {
         *at = (struct phone_entry){.key = key};
     }
     at->heard_s = seconds(now);

@@ -269,9 +269,11 @@ uint32_t token_tag_hash(struct slice tag)
     return public_hash(tag.p, tag.n);
 }
 
-uint32_t phone_hash(struct slice identity)
+uint32_t phone_hash(struct slice identity, bool is_instance)
 {
-    uint32_t h = public_hash(identity.p, identity.n);
+    uint32_t h = public_hash(identity.p, identity.n) & ~(uint32_t)PHONE_BY_INSTANCE;
+    if (is_instance)
+        return h | PHONE_BY_INSTANCE;
     return h != 0 ? h : 1;
 }
 

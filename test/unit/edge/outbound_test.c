@@ -311,6 +311,45 @@ static void two_lines_of_one_phone(void **state)
     drained(w);
 }
 
+/* Somebody's proxy at one address: all of its phones are behind it. At a second try of ours it is
+ * still the proxy, and not our own Via that makes it one. */
+static void phones_behind_a_proxy(void **state)
+{
+    (void)state;
+    static const char *const users[] = {"alice", "bob"};
+    struct world *w = world_new();
+    char *paths[4];
+    for (unsigned i = 0; i < 4; i++) {
+        char *contact = print("%s;+sip.instance=\"<urn:uuid:%u>\"", same_contact, i);
+        char *text = registration(users[i % 2], contact, "Via: SIP/2.0/UDP 10.9.9.9\n");
+        if (i >= 2) { /* and two phones of their own elsewhere */
+            char *via = strstr(text, "Via: SIP/2.0/UDP 10.9.9.9\n");
+            memmove(via, strchr(via, '\n') + 1, strlen(strchr(via, '\n')));
+        }
+        world_udp(w, 0, i < 2 ? nat1 : nat2, text);
+        world_unreachable(w, registrar_of(w));
+        const char *registrar = registrar_of(w);
+        paths[i] =
+            print("%s", world_header(world_last_request(w, registrar, "REGISTER"), "Path", 0));
+        world_answer(w, registrar, "REGISTER", 200, NULL);
+        world_run(w, 1000);
+        free(text);
+        free(contact);
+    }
+    world_run(w, 40000);
+    world_forget(w);
+    world_restart_clock(w);
+    message(w, paths[0]);
+    message(w, paths[1]);
+    EXPECT(w, "0 udp0 203.0.113.9:40001 MESSAGE", "0 udp0 203.0.113.9:40001 MESSAGE");
+    message(w, paths[2]);
+    message(w, paths[3]);
+    EXPECT(w, "0 udp2 proxy 430 MESSAGE", "0 udp0 203.0.113.9:40002 MESSAGE");
+    for (unsigned i = 0; i < 4; i++)
+        free(paths[i]);
+    drained(w);
+}
+
 static void reconnect_from_the_same_port(void **state)
 {
     (void)state;
@@ -839,6 +878,7 @@ int main(void)
         cmocka_unit_test(nat_gives_a_port_to_another_phone),
         cmocka_unit_test(refused_registration_takes_no_port),
         cmocka_unit_test(two_lines_of_one_phone),
+        cmocka_unit_test(phones_behind_a_proxy),
         cmocka_unit_test(reconnect_from_the_same_port),
         cmocka_unit_test(forged_and_foreign_tokens),
         cmocka_unit_test(keys_rotate_while_flows_live),

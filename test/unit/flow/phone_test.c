@@ -86,6 +86,26 @@ static void silence_decides(void **state)
     }
 }
 
+/* An instance is of one phone: a NAT that was restarted gives its ports away at once. */
+static void instances_do_not_share_an_address(void **state)
+{
+    (void)state;
+    uint32_t one = phone_hash(SLICE("\"<urn:uuid:1>\""), true),
+             two = phone_hash(SLICE("\"<urn:uuid:2>\""), true),
+             none = phone_hash(SLICE("sip:carol@example.com"), false);
+    const uint32_t turns[] = {one, two, one, none, two};
+    struct scene s = scene(64);
+    struct addr a = at(5060);
+    for (unsigned i = 0; i < sizeof turns / sizeof turns[0]; i++) {
+        phones_note(s.p, 0, &a, turns[i], start + i * NS_S);
+        phones_note(s.p, 0, &a, turns[i], start + i * NS_S); /* its other line */
+        assert_int_equal(phones_match(s.p, 0, &a, one), turns[i] == one);
+        assert_int_equal(phones_match(s.p, 0, &a, two), turns[i] == two);
+        assert_int_equal(phones_match(s.p, 0, &a, none), turns[i] == none);
+    }
+    free(s.memory);
+}
+
 static void a_refresh_needs_no_traffic_in_between(void **state)
 {
     (void)state;
@@ -135,6 +155,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(unknown_addresses_may_be_anybodys),
         cmocka_unit_test(silence_decides),
+        cmocka_unit_test(instances_do_not_share_an_address),
         cmocka_unit_test(a_refresh_needs_no_traffic_in_between),
         cmocka_unit_test(many_lines),
         cmocka_unit_test(full_table),
