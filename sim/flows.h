@@ -31,6 +31,7 @@ enum {
     FL_DISK = 512,   /* records */
     FL_ASKS = 1024,  /* client transactions of phones */
     FL_RINGS = 1024, /* calls that came to phones */
+    FL_SENT = 512,
     FL_TEXT = 4096,
     FL_NONE = -1,
 };
@@ -53,6 +54,7 @@ enum fl_phase { FL_STORM, FL_HEALED, FL_FINAL, FL_QUIET, FL_LEFT, FL_OVER };
 /* A stream connection between a phone and an edge; messages are whole: framing is another test's.
  */
 struct fl_conn {
+    bool dying;      /* cut: both ends will hear of it */
     bool used, open; /* open: the edge has it */
     bool phone_has;  /* the phone has not been told that it is gone */
     uint64_t gen;
@@ -107,6 +109,7 @@ struct fl_ring { /* an INVITE at a phone */
     bool used, over, answered, acked;
     uint16_t phone, flow;
     uint32_t gen;
+    mono_ns at;
     char branch[64], call_id[64], tag[16];
     struct packet *request, *last;
     uint8_t resends;
@@ -153,6 +156,7 @@ struct fl_world {
     bool split;
     uint8_t workers, phones, phase;
     uint32_t words;
+    mono_ns upset_at; /* a process was killed, a NAT forgot: who rang before may ring in vain */
     mono_ns healed_at, final_at, quiet_at, left_at, end_at;
     struct fl_node node[FL_NODES];
     struct fl_phone phone[FL_PHONES];
@@ -166,6 +170,9 @@ struct fl_world {
     } nat[FL_NATS];
     struct fl_ask ask[FL_ASKS];
     struct fl_ring ring[FL_RINGS];
+    uint64_t
+        sent[FL_SENT]; /* hashes of branches that left for a NAT: what comes again is no news */
+    uint32_t sent_next;
     uint64_t hash;
     FILE *trace;
     bool failed;

@@ -228,6 +228,33 @@ static int phone_named(struct slice uri)
     return text_parse_u64(digits, FL_PHONES - 1, &n) == 0 ? (int)n : FL_NONE;
 }
 
+static bool was_sent(struct fl_world *w, const struct sip_msg *m)
+{
+    static const struct hash_seed seed = {1, 2};
+    struct slice via = sip_header_value(m, SIP_H_VIA);
+    uint64_t hash = siphash(&seed, via.p, via.n);
+    for (unsigned i = 0; i < FL_SENT; i++)
+        if (w->sent[i] == hash)
+            return true;
+    w->sent[w->sent_next++ % FL_SENT] = hash;
+    return false;
+}
+
+/* A call over UDP goes to where its phone registered last; a retransmission goes where its INVITE
+ * went, whoever has that port by now. */
+static void check_call_out(struct fl_world *w, const struct sip_msg *m, const struct addr *dest)
+{
+    for (unsigned n = 0; n < FL_NATS; n++) {
+        unsigned i = dest->port - 1000u;
+        if (!addr_same_host(&w->nat[n].addr, dest) || i >= FL_PORTS || was_sent(w, m))
+            continue;
+        int spoke = w->nat[n].spoke[i], named = phone_named(sip_slice(m, m->uri));
+        if (spoke != FL_NONE && named != spoke)
+            fl_fail(w, "a call for phone %d is sent to where phone %d registered since", named,
+                    spoke);
+    }
+}
+
 /* A message leaves a process: what must be true of it. */
 static void check_out(struct fl_world *w, unsigned node, const struct addr *dest,
                       struct slice bytes)
@@ -238,15 +265,8 @@ static void check_out(struct fl_world *w, unsigned node, const struct addr *dest
     if (sip_index(&m, bytes.p, bytes.n, true, &fault) != 0)
         return;
     if (m.is_request) {
-        for (unsigned n = 0; dest != NULL && m.method == SIP_M_INVITE && n < FL_NATS; n++) {
-            unsigned i = dest->port - 1000u;
-            if (!addr_same_host(&w->nat[n].addr, dest) || i >= FL_PORTS)
-                continue;
-            int spoke = w->nat[n].spoke[i], named = phone_named(sip_slice(&m, m.uri));
-            if (spoke != FL_NONE && named != spoke)
-                fl_fail(w, "a call for phone %d is sent to where phone %d registered since", named,
-                        spoke);
-        }
+        if (dest != NULL && m.method == SIP_M_INVITE)
+            check_call_out(w, &m, dest);
         return;
     }
     bool stores = node == FL_REGISTRAR || !w->split;

@@ -75,6 +75,7 @@ void fl_reset(struct fl_world *w, unsigned conn, bool silent)
     if (!c->used)
         return;
     w->sum.resets++;
+    c->dying = true;
     fl_trace(w, "connection %u of phone %u dies%s", conn, c->phone, silent ? " silently" : "");
     if (c->phone_has)
         fl_at(w, 1 + fl_below(w, 20 * NS_MS), FL_CLOSED, 0, conn, 1, c->gen, NULL);
@@ -193,6 +194,7 @@ static void on_fault(struct fl_world *w, const struct occurrence *o)
     } else if (o->a < 75) { /* a NAT forgets */
         unsigned n = (unsigned)(o->c % FL_NATS);
         fl_trace(w, "nat %u forgets its ports", n);
+        w->upset_at = w->now;
         for (unsigned i = 0; i < FL_PORTS; i++)
             w->nat[n].owner[i] = FL_NONE;
     } else if (o->a < 85) {
@@ -200,6 +202,7 @@ static void on_fault(struct fl_world *w, const struct occurrence *o)
         w->node[node].disk_fails = !w->node[node].disk_fails;
     } else if (w->node[node].up) {
         fl_trace(w, "node %u is killed", node);
+        w->upset_at = w->now;
         fl_kill(w, node);
         for (unsigned i = 0; i < FL_CONNS; i++)
             if (w->conn[i].used && w->conn[i].node == node)
