@@ -14,15 +14,17 @@ static bool listener_named(const struct edge_listener *l, struct slice host, con
     return slice_equal_nocase(l->host, host);
 }
 
-/* Does host:port (port 0 = the default) name one of our listeners? */
+/* Does host:port name one of our listeners? Port 0 is the default one of its transport (RFC 3261
+ * 19.1.2, RFC 7118 5.1), whatever transport the URI asks for: browsers say "ws" for both. */
 bool is_own_host(const struct edge *e, struct slice host, uint16_t port)
 {
+    static const uint16_t port_default[TP__COUNT] = {5060, 5060, 5061, 80, 443};
     struct addr a = {0};
     if (addr_parse_host(host, 0, &a) != 0)
         a.family = 0;
-    uint16_t wanted = port != 0 ? port : 5060;
     for (int i = 0; i < LISTENERS_MAX; i++) {
         const struct edge_listener *l = &e->opts->listener[i];
+        uint16_t wanted = port != 0 ? port : port_default[l->transport];
         if (l->used && (l->port == wanted || l->bind.port == wanted) && listener_named(l, host, &a))
             return true;
     }

@@ -854,6 +854,39 @@ static void dialog_of_another_edge(void **state)
     drained(w);
 }
 
+/* A client writes the address of its edge into the first Route as its user typed it. */
+static void own_addresses_without_a_port(void **state)
+{
+    (void)state;
+    static const struct {
+        uint8_t transport;
+        uint16_t port;
+        const char *route;
+        const char *line;
+    } rows[] = {
+        {TP_TLS, 5061, "<sip:192.0.2.77;transport=tls;lr>", "0 udp2 a MESSAGE"},
+        {TP_WSS, 443, "<sip:192.0.2.77;transport=ws;lr>", "0 udp2 a MESSAGE"},
+        {TP_WS, 80, "<sip:192.0.2.77;transport=ws;lr>", "0 udp2 a MESSAGE"},
+        {TP_TLS, 5061, "<sip:192.0.2.77:5061;transport=tls;lr>", "0 udp2 a MESSAGE"},
+        {TP_TLS, 5071, "<sip:192.0.2.77;transport=tls;lr>", "0 udp0 mallory 403 MESSAGE"},
+        {TP_TLS, 5061, "<sip:192.0.2.78;transport=tls;lr>", "0 udp0 mallory 403 MESSAGE"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct world *w = world_plan();
+        w->opts.edge.listener[6] = w->opts.edge.listener[1];
+        w->opts.edge.listener[6].transport = rows[i].transport;
+        w->opts.edge.listener[6].host = SLICE("192.0.2.77");
+        w->opts.edge.listener[6].bind.ip[3] = 77;
+        w->opts.edge.listener[6].port = w->opts.edge.listener[6].bind.port = rows[i].port;
+        world_start(w);
+        from_outside(w, "mallory", FLOW_NONE, rows[i].route);
+        EXPECT(w, rows[i].line);
+        if (world_last_request(w, "a", "MESSAGE") != NULL)
+            world_answer(w, "a", "MESSAGE", 200, NULL);
+        drained(w);
+    }
+}
+
 /* ---- what no token names --------------------------------------------------------------------- */
 
 static void browsers_are_not_called_without_a_token(void **state)
@@ -893,6 +926,7 @@ int main(void)
         cmocka_unit_test(token_of_another_edge),
         cmocka_unit_test(a_neighbour_passes_on_its_own_address),
         cmocka_unit_test(dialog_of_another_edge),
+        cmocka_unit_test(own_addresses_without_a_port),
         cmocka_unit_test(browsers_are_not_called_without_a_token),
     };
     return cmocka_run_group_tests_name("outbound", tests, NULL, NULL);
