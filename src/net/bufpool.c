@@ -4,7 +4,7 @@
 
 static const struct {
     uint32_t bytes, count;
-} class_sizes[BUF_CLASSES] = {{4096, 4096}, {16384, 1024}, {131072, 256}, {262144, 64}};
+} class_sizes[BUF_CLASSES] = {{4096, 4096}, {20480, 1024}, {131072, 256}, {262144, 64}};
 
 static size_t pool_bytes(void)
 {

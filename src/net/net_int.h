@@ -93,7 +93,8 @@ void inbox_drain_fd(struct inbox *b);
 
 /* For what a connection holds while it must: the beginning of a message, or bytes that the peer
  * does not take. An idle connection holds none.
- *      4 KiB × 4096    16 KiB × 1024    128 KiB × 256    256 KiB × 64      touched when used */
+ *      4 KiB × 4096    20 KiB × 1024    128 KiB × 256    256 KiB × 64      touched when used
+ * The second holds a whole TLS record. */
 enum { BUF_CLASSES = 4 };
 struct buf {
     char *p; /* NULL = none */
@@ -180,6 +181,12 @@ struct conn {
     bool sensible : 1;  /* has sent a message or a keep-alive */
     bool announced : 1; /* the engine has seen EV_FLOW_OPENED */
     bool blank : 1;     /* the last thing on it was a lone CRLF: one more makes a ping */
+    bool waits : 1;     /* its handshake has not begun: too many others are under way */
+};
+
+struct waiting {
+    uint64_t gen;
+    uint32_t slot;
 };
 
 struct streams {
@@ -194,10 +201,12 @@ struct streams {
     void *memory;                /* theirs */
     struct bufpool pool;
     struct wheel wheel;
-    char *read_area;              /* STREAM_READ_BYTES_MAX + STUB_BYTES_MAX */
-    char *seal_area;              /* records on their way out */
-    struct tls_codec codec;       /* opens and seals the records of all flows */
-    uint32_t shaking;             /* TLS handshakes under way */
+    char *read_area;        /* STREAM_READ_BYTES_MAX + STUB_BYTES_MAX */
+    char *seal_area;        /* records on their way out */
+    struct tls_codec codec; /* opens and seals the records of all flows */
+    uint32_t shaking;       /* TLS handshakes under way */
+    uint32_t wait_first, wait_count;
+    struct waiting *waiting;      /* ring of accepted_max: who is next to begin one */
     bool crowded;                 /* as many as may be: TLS listeners rest */
     int listen_fd[LISTENERS_MAX]; /* -1 = none */
     mono_ns accept_again;         /* out of descriptors: listeners rest until then */
@@ -288,7 +297,7 @@ struct udp {
     X(tls_bad, "TLS connections ended because of a record that was wrong or out of place")         \
     X(handshakes_slow, "connections closed because handshake and upgrade were not done in time")   \
     X(handshakes_full, "times that TLS listeners rested because of tls: handshakes")               \
-    X(handshakes_refused, "TLS connections closed because of tls: handshakes")                     \
+    X(handshakes_waited, "TLS handshakes that began later because of tls: handshakes")             \
     X(ws_upgrades, "WebSocket upgrades granted")                                                   \
     X(ws_refused, "WebSocket upgrades refused")                                                    \
     X(ws_bad, "WebSocket connections ended because of a bad frame or message")                     \
@@ -439,8 +448,12 @@ void conn_opened(struct worker *w, struct conn *c, struct slice names);
 /* Ends it by ourselves, with what the transport says at an end: the engine learns it at once. */
 void conn_end(struct worker *w, struct conn *c, int error);
 
-/* The count of handshakes under way has changed: TLS listeners rest, or go on. */
+/* The count of handshakes under way has changed: TLS listeners rest, or go on, and so do those
+ * that wait for their turn. */
 void streams_look_for_crowd(struct worker *w);
+/* Whether a handshake may not begin now: it is put into the queue, unread, and hears when it may.
+ */
+bool conn_must_wait(struct worker *w, struct conn *c);
 
 /* stream_read.c: bytes have come; and a message did not come whole in time. */
 void conn_read(struct worker *w, struct conn *c);

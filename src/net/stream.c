@@ -17,7 +17,10 @@
 #include <unistd.h>
 #include "net/net_int.h"
 
-enum { ACCEPTS_PER_TURN = 32 };
+enum {
+    ACCEPTS_PER_TURN = 32,
+    WAITS_WITHIN_MAX = 10, /* handshakes' times that one may wait for its turn */
+};
 #define ACCEPT_PAUSE_NS (100 * NS_MS)
 
 static size_t table_bytes(uint32_t n)
@@ -33,7 +36,8 @@ static uint32_t connections_max(const struct streams *s)
 static size_t slabs_bytes(const struct streams *s)
 {
     uint32_t n = connections_max(s);
-    return slab_memory(sizeof(struct conn_work), n) + slab_memory(sizeof(struct tls_flow), n) + 64;
+    return slab_memory(sizeof(struct conn_work), n) + slab_memory(sizeof(struct tls_flow), n) +
+           (size_t)s->accepted_max * sizeof(struct waiting) + 128;
 }
 
 static int slabs_init(struct streams *s)
@@ -44,6 +48,8 @@ static int slabs_init(struct streams *s)
     struct arena mem = arena_over(s->memory, slabs_bytes(s));
     MUST(slab_init(&s->work, &mem, sizeof(struct conn_work), connections_max(s)) == 0);
     MUST(slab_init(&s->tls_flows, &mem, sizeof(struct tls_flow), connections_max(s)) == 0);
+    s->waiting = (struct waiting *)arena_take(&mem, s->accepted_max * sizeof(struct waiting), 8);
+    MUST(s->waiting != NULL);
     return 0;
 }
 
@@ -97,7 +103,7 @@ void conn_watch(struct worker *w, struct conn *c)
         want = EPOLLOUT;
         break;
     case CONN_SHAKING:
-        want = EPOLLIN;
+        want = c->waits ? 0 : EPOLLIN;
         break;
     case CONN_OPEN:
         want = c->deaf ? 0 : EPOLLIN;
@@ -220,6 +226,8 @@ static void conn_release(struct worker *w, struct conn *c)
     c->fd = -1;
     c->state = CONN_FREE;
     s->live--;
+    if (s->wait_count > 0) /* perhaps its turn had come */
+        streams_look_for_crowd(w);
     if (c->slot < FLOW_OUT) {
         c->next = s->free;
         s->free = c;
@@ -365,10 +373,50 @@ static void watch_listeners(struct worker *w)
     }
 }
 
+/* For each place that is free, one that waits may begin; first come, first served. */
+static void wake_waiting(struct worker *w)
+{
+    struct streams *s = &w->streams;
+    for (uint32_t room = s->shaking; room < w->config->handshakes_max && s->wait_count > 0;) {
+        struct waiting next = s->waiting[s->wait_first];
+        struct conn *c = conn_at(w, next.slot);
+        s->wait_first = (s->wait_first + 1) % s->accepted_max;
+        s->wait_count--;
+        if (c == NULL || c->gen != next.gen || c->state != CONN_SHAKING || !c->waits)
+            continue; /* gone meanwhile */
+        c->waits = false;
+        c->until = mono_add(w->now, w->config->handshake_within);
+        conn_watch(w, c);
+        conn_arm(w, c);
+        room++;
+    }
+}
+
+bool conn_must_wait(struct worker *w, struct conn *c)
+{
+    struct streams *s = &w->streams;
+    if (c->state != CONN_SHAKING || !transport_has_tls(c->transport) || c->tls != NULL ||
+        (c->work != NULL && c->work->shake != NULL) || s->shaking < w->config->handshakes_max)
+        return false;
+    if (s->wait_count == s->accepted_max) { /* full of those that are gone, mostly */
+        conn_doom(w, c, EBUSY);
+        return true;
+    }
+    w->count.handshakes_waited++;
+    s->waiting[(s->wait_first + s->wait_count++) % s->accepted_max] =
+        (struct waiting){c->gen, c->slot};
+    c->waits = true;
+    c->until = mono_add(w->now, WAITS_WITHIN_MAX * w->config->handshake_within);
+    conn_watch(w, c);
+    conn_arm(w, c);
+    return true;
+}
+
 void streams_look_for_crowd(struct worker *w)
 {
     struct streams *s = &w->streams;
     bool crowded = s->shaking >= w->config->handshakes_max;
+    wake_waiting(w);
     if (crowded == s->crowded)
         return;
     s->crowded = crowded;
@@ -585,7 +633,9 @@ void stream_event(struct worker *w, uint64_t tag, uint32_t events)
     }
     if ((events & EPOLLOUT) != 0 && c->state != CONN_DOOMED)
         conn_write_queue(w, c);
-    if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && c->state != CONN_DOOMED) {
+    if (c->waits && c->state == CONN_SHAKING) { /* it is not watched for bytes: this is an end */
+        conn_doom(w, c, ECONNRESET);
+    } else if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && c->state != CONN_DOOMED) {
         if (c->state == CONN_SHAKING || (c->state == CONN_OPEN && !c->deaf))
             conn_read(w, c);
         else

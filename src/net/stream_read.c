@@ -157,6 +157,8 @@ static void came(struct worker *w, struct conn *c, char *p, size_t n, size_t pla
 void conn_read(struct worker *w, struct conn *c)
 {
     struct streams *s = &w->streams;
+    if (conn_must_wait(w, c))
+        return;
     struct conn_work *k = conn_work(w, c);
     bool own = k->in.p != NULL;
     char *to = s->read_area;

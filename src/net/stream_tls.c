@@ -27,11 +27,6 @@ static void begin_shake(struct worker *w, struct conn *c)
 {
     struct streams *s = &w->streams;
     struct tls_server *server = w->tls != NULL ? w->tls->server[c->listener] : NULL;
-    if (s->shaking >= w->config->handshakes_max) {
-        w->count.handshakes_refused++;
-        conn_doom(w, c, EBUSY);
-        return;
-    }
     c->work->shake = server != NULL ? tls_handshake_new(server) : NULL;
     if (c->work->shake == NULL) {
         w->count.tls_failed++;

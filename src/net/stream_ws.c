@@ -7,6 +7,8 @@
 #include <string.h>
 #include "net/net_int.h"
 
+enum { PONGS_PER_READ = 8 };
+
 /* ---- upgrade ----------------------------------------------------------------------------------
  */
 
@@ -24,6 +26,7 @@ static void granted(struct worker *w, struct conn *c)
     ws_reader_init(&k->ws, false);
     if (k->shake != NULL)
         names = tls_handshake_info(k->shake).peer_names;
+    k->began = MONO_NONE; /* the upgrade is no message */
     conn_opened(w, c, names);
     if (k->shake == NULL)
         return;
@@ -89,7 +92,9 @@ size_t conn_take_frames(struct worker *w, struct conn *c, char *p, size_t n)
 {
     struct conn_work *k = c->work;
     bool spoke = false, alive = false;
-    struct slice payload;
+    char ping[WS_CONTROL_BYTES_MAX];
+    unsigned pings = 0;
+    struct slice payload, last_ping = SLICE_NONE;
     int r = WS_MORE;
     while (c->state == CONN_OPEN &&
            (r = ws_read(&k->ws, p, &n, SIP_MESSAGE_BYTES_MAX, &payload)) > WS_MORE) {
@@ -103,8 +108,13 @@ size_t conn_take_frames(struct worker *w, struct conn *c, char *p, size_t n)
             worker_execute(w); /* the next frame may take the place of this message */
             break;
         case WS_PING:
-            answer_ping(w, c, payload);
             alive = c->sensible = true;
+            if (++pings <= PONGS_PER_READ) {
+                answer_ping(w, c, payload);
+                break;
+            }
+            memcpy(ping, payload.p, payload.n);
+            last_ping = slice_of(ping, payload.n);
             break;
         case WS_PONG:
             alive = true;
@@ -120,6 +130,8 @@ size_t conn_take_frames(struct worker *w, struct conn *c, char *p, size_t n)
         w->count.ws_bad++;
         conn_end_ws(w, c, (uint16_t)-r, EPROTO);
     }
+    if (pings > PONGS_PER_READ && c->state == CONN_OPEN) /* of many the last: RFC 6455 5.5.3 */
+        answer_ping(w, c, last_ping);
     if (alive && !spoke && c->state == CONN_OPEN)
         conn_step(w, c, EV_ALIVE, SLICE_NONE, 0);
     return c->state == CONN_OPEN ? n : 0;

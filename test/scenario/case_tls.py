@@ -388,6 +388,7 @@ def _(t):
         check(conn.closed.wait(10), "closed")
     check(counter(weir, "handshakes_slow") >= 27, "counted")
     check(counter(weir, "handshakes_full") >= 1, "the crowd is counted")
+    check(counter(weir, "handshakes_waited") >= 1, "and who waited in it")
 
 
 @case("tls: thousands of connections that never send are gone in time", timeout=90, heavy=True,
@@ -447,3 +448,35 @@ def _(t):
     equal((port, socket.inet_ntoa(ip)), (5555, t.ip(103)), "XOR-MAPPED-ADDRESS")
     equal(counter(weir, "stun_answered"), 1, "counted")
     ends.Call(end, t.outside).whole()
+
+
+@case("tls: a body of 64 KiB in records of one to nine bytes: no quadratic cost", timeout=60,
+      heavy=True, build="release")
+def _(t):
+    server = t.server(tcp=True)
+    weir, _ = secure_edge(t, server.target("tcp"))
+    for conn in (tls.connect(t.end(100, 0), dest(t)),
+                 ws.connect(t.end(101, 0), dest(t, 8443), "wss")):
+        data, branch = ends.Call(conn.end, conn).request("MESSAGE", body=b"v" * 65000)
+        if conn.transport == "wss":
+            data = ws.frame(data)
+        before = cpu_s(weir.pid)
+        at = 0
+        while at < len(data):
+            with conn.layer.lock:
+                burst = at + 320
+                while at < min(len(data), burst):
+                    step = 1 + at % 9
+                    conn.layer.ssl.write(data[at:at + step])
+                    at += step
+                conn.layer.flush()
+        got = conn.end.wait(lambda m, b=branch: m.branch == b and m.status >= 200, 20, "answer")
+        equal(got.status, 200, "MESSAGE")
+        used = cpu_s(weir.pid) - before
+        check(used < 1.0, f"CPU time of one MESSAGE in {len(data) // 5} records: {used:.2f} s")
+
+
+def cpu_s(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+        cells = f.read().rpartition(")")[2].split()
+    return (int(cells[11]) + int(cells[12])) / 100

@@ -355,11 +355,17 @@ static void connect_to(struct peer *p, uint8_t tp)
     close(pair[0]);
 }
 
+static bool with_certificate;
+
 static void shake(struct peer *p, int version, size_t cut)
 {
     p->ctx = SSL_CTX_new(TLS_client_method());
     SSL_CTX_set_min_proto_version(p->ctx, version);
     SSL_CTX_set_max_proto_version(p->ctx, version);
+    if (with_certificate) {
+        SSL_CTX_use_certificate_file(p->ctx, x->cert_path, SSL_FILETYPE_PEM);
+        SSL_CTX_use_PrivateKey_file(p->ctx, x->key_path, SSL_FILETYPE_PEM);
+    }
     p->ssl = SSL_new(p->ctx);
     SSL_set_bio(p->ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
     SSL_set_connect_state(p->ssl);
@@ -724,19 +730,24 @@ static void test_handshakes_are_bounded(void **state)
     worker_settle(x->w);
     assert_int_equal(3, x->w->streams.shaking);
     assert_false(x->w->streams.crowded);
-    for (unsigned i = 4; i < 6; i++)
+    for (unsigned i = 4; i < 6; i++) {
         connect_to(&p[i], TP_TLS);
-    put(&p[4], "\x16", 1);
-    pump();
-    put(&p[5], "\x16", 1); /* the fifth */
-    pump();
-    assert_int_equal(1, x->w->count.handshakes_refused);
+        put(&p[i], "\x16", 1); /* the fifth waits */
+        pump();
+    }
+    assert_int_equal(1, x->w->count.handshakes_waited);
     assert_int_equal(4, x->w->streams.shaking);
-    for (unsigned i = 1; i < 6; i++)
+    close(p[1].fd);
+    pump(); /* one goes */
+    pump(); /* its turn comes */
+    assert_int_equal(4, x->w->streams.shaking);
+    assert_int_equal(0, x->w->streams.wait_count);
+    for (unsigned i = 2; i < 6; i++)
         close(p[i].fd);
     pump();
     assert_int_equal(0, x->w->streams.shaking);
     assert_int_equal(0, x->w->streams.live);
+    assert_false(x->w->streams.crowded);
 }
 
 static void test_the_silent_and_the_slow_go(void **state)
@@ -785,12 +796,21 @@ static void test_pings_of_a_websocket(void **state)
                         "abc",
                         got, 5);
     assert_int_equal(1, noted("alive "));
+    s.n = 0; /* a flood is answered by a few */
+    for (unsigned i = 0; i < 1000; i++)
+        say_frame(&s, WS_OP_PING, true, (const char *)&i, 2);
+    put_plain(&p, s.bytes, s.n);
+    static char flood[8192];
+    size_t n = take(&p, flood, sizeof flood);
+    assert_true(n > 0 && n <= 4 * 4 * 9);
+    assert_memory_equal("\x8a\x02\xe7\x03", flood + n - 4, 4);
+    forget_notes();
     s.n = 0;
     say_frame(&s, WS_OP_PONG, true, "", 0);
     say_frame(&s, WS_OP_PONG, true, "x", 1);
     say_frame(&s, WS_OP_TEXT, true, "\r\n", 2);
     put_plain(&p, s.bytes, s.n);
-    assert_int_equal(2, noted("alive ")); /* once for a read */
+    assert_int_equal(1, noted("alive ")); /* once for a read */
     stream_ping(x->w, the_engine.flow);
     assert_int_equal(2, take(&p, got, sizeof got));
     assert_memory_equal("\x89\x00", got, 2);
@@ -977,13 +997,127 @@ static void test_a_peer_that_does_not_read(void **state)
     assert_int_equal(4, x->w->count.streams_overrun);
 }
 
+/* ---- connections of ours over TLS --------------------------------------------------------------
+ */
+
+/* The other end: a TLS server with the certificate of "weir.test". */
+static void accept_shake(struct peer *p, int listener)
+{
+    struct pollfd wait = {.fd = listener, .events = POLLIN};
+    assert_int_equal(1, poll(&wait, 1, 5000));
+    *p = (struct peer){.fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC), .tp = TP_TLS};
+    p->ctx = SSL_CTX_new(TLS_server_method());
+    assert_int_equal(1, SSL_CTX_use_certificate_file(p->ctx, x->cert_path, SSL_FILETYPE_PEM));
+    assert_int_equal(1, SSL_CTX_use_PrivateKey_file(p->ctx, x->key_path, SSL_FILETYPE_PEM));
+    p->ssl = SSL_new(p->ctx);
+    SSL_set_bio(p->ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+    SSL_set_accept_state(p->ssl);
+    for (unsigned tries = 0; tries < 500 && the_engine.n == 0; tries++) {
+        pump();
+        fetch(p);
+        (void)SSL_do_handshake(p->ssl);
+        put_sealed(p, 1 << 20);
+        if (the_engine.n == 0)
+            usleep(10000);
+    }
+}
+
+static struct flow_id connect_ours(int listener, const char *name)
+{
+    static char m[256];
+    struct action a = {
+        .kind = ACT_CONNECT,
+        .transport = TP_TLS,
+        .listener = LISTENER_NONE,
+        .flow = {.gen = x->w->streams.next_gen++, .slot = FLOW_OUT, .worker = 0},
+        .dest = loopback(port_of(listener)),
+        .timeout_ns = 5 * NS_S,
+        .text = slice_cstr(name),
+    };
+    forget_notes();
+    stream_connect(x->w, &a);
+    act(&x->w->out, ACT_SEND_FLOW, a.flow, slice_of(m, sip(m, sizeof m, "waits", 5)));
+    worker_settle(x->w);
+    return a.flow;
+}
+
+static void take_what_waited(struct peer *p)
+{
+    char m[256], got[256];
+    size_t n = sip(m, sizeof m, "waits", 5), have = 0;
+    for (unsigned tries = 0; tries < 500 && have < n; tries++) {
+        have += take(p, got + have, sizeof got - have);
+        if (have < n)
+            usleep(10000);
+    }
+    assert_int_equal(n, have);
+    assert_memory_equal(m, got, n);
+}
+
+static void test_a_connection_of_ours(void **state)
+{
+    (void)state;
+    struct peer p;
+    char why[TLS_WHY_BYTES_MAX];
+    struct addr any = loopback(0);
+    int listener = tcp_listen(&any, false), other = tcp_listen(&any, false);
+    (void)connect_ours(other, "weir.test"); /* nobody says whom to believe */
+    assert_string_equal("failed 0 811c9dc5\n", notes());
+    x->w->tls->client = tls_client_new(slice_cstr(x->cert_path), why);
+    assert_non_null(x->w->tls->client);
+    struct flow_id flow = connect_ours(listener, "weir.test");
+    accept_shake(&p, listener);
+    assert_int_equal(1, noted("opened 9 ")); /* with the name that it proved */
+    ;
+    take_what_waited(&p);
+    assert_int_equal(0, work_live());
+    stream_close(x->w, flow);
+    close_peer(&p);
+    assert_int_equal(1, noted("closed 0 "));
+    flow = connect_ours(listener, "another.test");
+    accept_shake(&p, listener);
+    assert_string_equal("failed 0 811c9dc5\n", notes());
+    assert_int_equal(1, x->w->count.tls_failed);
+    assert_null(conn_find(x->w, flow));
+    close_peer(&p);
+    close(listener);
+    close(other);
+}
+
+/* A client's certificate: its names come with the flow; those that came over WebSocket wait for
+ * the upgrade. */
+static void test_names_of_a_certificate(void **state)
+{
+    (void)state;
+    static const char name[] = "weir.test";
+    char want[64];
+    snprintf(want, sizeof want, "opened %zu %08x", sizeof name - 1,
+             sum_of(slice_of(name, sizeof name - 1)));
+    listeners_tls_free(x->net.tls);
+    for (uint8_t tp = TP_TLS; tp <= TP_WSS; tp += TP_WSS - TP_TLS) {
+        x->config.listener[tp].client_ca = slice_cstr(x->cert_path);
+        x->config.listener[tp].client_required = true;
+    }
+    x->w->tls = x->net.tls = listeners_tls_load(&x->config, stderr);
+    assert_non_null(x->net.tls);
+    with_certificate = true;
+    for (unsigned i = 0; i < 4; i++) {
+        struct peer p;
+        forget_notes();
+        open_peer_cut(&p, i % 2 ? TP_WSS : TP_TLS, i / 2 ? TLS1_2_VERSION : TLS1_3_VERSION, 100);
+        assert_int_equal(1, noted(want));
+        assert_int_equal(0, work_live());
+        close_peer(&p);
+    }
+    with_certificate = false;
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, begin, end)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_every_cut_gives_the_same),
-        TEST(test_a_handshake_in_single_bytes),
+        TEST(test_every_cut_gives_the_same), TEST(test_a_handshake_in_single_bytes),
         TEST(test_large_messages_come_back), TEST(test_slow_handshakes_end),
         TEST(test_what_is_no_tls_is_closed), TEST(test_what_is_no_upgrade_is_refused),
         TEST(test_handshakes_are_bounded),   TEST(test_the_silent_and_the_slow_go),
@@ -991,6 +1125,7 @@ int main(void)
         TEST(test_text_and_binary),          TEST(test_a_bad_frame_ends_it),
         TEST(test_ends_are_orderly),         TEST(test_a_bad_record_ends_it),
         TEST(test_new_keys_both_ways),       TEST(test_a_peer_that_does_not_read),
+        TEST(test_a_connection_of_ours),     TEST(test_names_of_a_certificate),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
