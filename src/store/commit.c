@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One batch, one transaction: all of it, or none and the reason to each. Only deletes get a second
- * chance when there is no room, in a map that is a little larger for this moment: nothing else
- * makes room. */
+ * One batch, one transaction, one entry of the log: all of it, or none and the reason to each.
+ *
+ * The limit of the file counts what is in it, and is looked at before: who only deletes always
+ * passes, for nothing else makes room. (LMDB's own limit is the map's size, and would refuse
+ * deletes as well, as they write pages too.) */
 #include <errno.h>
 #include <string.h>
 #include "store/store_int.h"
+
+/* What a record will take in the tree, against its bytes: pages are not full, and what is in the
+ * log must find room twice. */
+enum { ROOM_FACTOR = 2 };
 
 /* An errno for whoever asked. */
 static int errno_of(int rc)
@@ -15,150 +21,132 @@ static int errno_of(int rc)
     return rc == MDB_MAP_FULL ? ENOSPC : EIO;
 }
 
-static bool is_sound(struct slice records)
-{
-    struct record r;
-    int more;
-    while ((more = record_next(&records, &r)) == 1)
-        if (r.key.n == 0 || r.key.p[0] == '\0' || r.key.n > RECORD_KEY_BYTES_MAX)
-            return false;
-    return more == 0;
-}
-
-static bool only_deletes(struct slice records)
-{
-    struct record r;
-    while (record_next(&records, &r) == 1)
-        if (r.op != RECORD_DELETE)
-            return false;
-    return true;
-}
-
-static int put(MDB_txn *txn, MDB_dbi dbi, const struct record *r)
-{
-    MDB_val key = {r->key.n, (void *)(uintptr_t)r->key.p};
-    MDB_val value = {STORE_CHECKSUM_BYTES + r->whole.n, NULL};
-    int rc = mdb_put(txn, dbi, &key, &value, MDB_RESERVE);
-    if (rc != 0)
-        return rc;
-    uint64_t sum = store_checksum(r->whole);
-    memcpy(value.mv_data, &sum, sizeof sum);
-    memcpy((char *)value.mv_data + sizeof sum, r->whole.p, r->whole.n);
-    return 0;
-}
-
-static int apply(MDB_txn *txn, MDB_dbi dbi, struct slice records, uint64_t *count)
-{
-    struct record r;
-    int rc = 0;
-    while (rc == 0 && record_next(&records, &r) == 1) {
-        MDB_val key = {r.key.n, (void *)(uintptr_t)r.key.p};
-        rc = r.op == RECORD_PUT ? put(txn, dbi, &r) : mdb_del(txn, dbi, &key, NULL);
-        if (rc == MDB_NOTFOUND)
-            rc = 0;
-        ++*count;
-    }
-    return rc;
-}
-
-static void count_up(_Atomic uint64_t *counter, uint64_t by)
+void store_count(_Atomic uint64_t *counter, uint64_t by)
 {
     atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
 }
 
-static void count_most(_Atomic uint64_t *counter, uint64_t value)
+void store_count_most(_Atomic uint64_t *counter, uint64_t value)
 {
     if (value > atomic_load_explicit(counter, memory_order_relaxed))
         atomic_store_explicit(counter, value, memory_order_relaxed);
 }
 
-/* Everything that is still in progress, or of that the deletes alone. Sets their error to 0 and
- * returns 0, or a code, and nothing has changed. */
-static int commit_once(struct store *s, bool deletes)
+/* ---- who may ----------------------------------------------------------------------------------
+ */
+
+/* Counts its records. Returns 1 when it puts something, 0 when it only deletes, -1 when it is no
+ * list of records. */
+static int look_at(struct slice records, uint64_t *count)
+{
+    struct record r;
+    int more, puts = 0;
+    while ((more = record_next(&records, &r)) == 1) {
+        if (r.key.n == 0 || r.key.p[0] == '\0' || r.key.n > RECORD_KEY_BYTES_MAX)
+            return -1;
+        puts |= r.op == RECORD_PUT;
+        ++*count;
+    }
+    return more == 0 ? puts : -1;
+}
+
+/* Sets the error of those that cannot be stored, EINPROGRESS of the others. Returns how many found
+ * no room. */
+static uint32_t judge(struct store *s, uint64_t *ret_records)
+{
+    uint64_t used = atomic_load_explicit(&s->counter.file_bytes, memory_order_relaxed);
+    used += (ROOM_FACTOR - 1) * s->log_bytes;
+    uint64_t left = s->bytes_max > used ? s->bytes_max - used : 0;
+    uint32_t refused = 0;
+    *ret_records = 0;
+    for (uint32_t i = 0; i < s->count; i++) {
+        struct store_request *q = &s->request[i];
+        uint64_t need = ROOM_FACTOR * (uint64_t)q->records.n, records = 0;
+        int puts = look_at(q->records, &records);
+        q->error = puts < 0 ? EINVAL : puts > 0 && need > left ? ENOSPC : EINPROGRESS;
+        refused += q->error == ENOSPC;
+        if (q->error != EINPROGRESS)
+            continue;
+        left -= need < left ? need : left;
+        *ret_records += records;
+    }
+    return refused;
+}
+
+/* ---- the transaction --------------------------------------------------------------------------
+ */
+
+static int put_entry(struct store *s, MDB_txn *txn, uint32_t count)
+{
+    char bytes[STORE_LOG_KEY_BYTES];
+    MDB_val key = {sizeof bytes, bytes};
+    size_t name = sizeof STORE_LOG_KEY - 1;
+    memcpy(bytes, STORE_LOG_KEY, name);
+    for (size_t i = 0; i < 8; i++)
+        bytes[name + i] = (char)(uint8_t)(s->log_next >> (56 - 8 * i));
+    return store_put_value(txn, s->dbi, &key, s->piece, count);
+}
+
+/* The first `count` of s->piece. 0, or a code, and nothing has changed. */
+static int commit_once(struct store *s, uint32_t count)
 {
     MDB_txn *txn;
-    uint64_t records = 0, requests = 0;
-    int rc = mdb_txn_begin(s->env, NULL, 0, &txn);
+    int rc = s->env == NULL ? store_env_again(s) : 0;
+    if (rc == 0)
+        rc = mdb_txn_begin(s->env, NULL, 0, &txn);
     if (rc != 0)
         return rc;
+    rc = put_entry(s, txn, count);
+    if (rc != 0) {
+        mdb_txn_abort(txn);
+        return rc;
+    }
+    return mdb_txn_commit(txn);
+}
+
+/* Returns an errno. */
+static int commit_all(struct store *s, uint64_t records)
+{
+    uint32_t count = 0;
+    uint64_t bytes = 0;
     for (uint32_t i = 0; i < s->count; i++) {
-        struct store_request *q = &s->request[i];
-        if (q->error != EINPROGRESS || (deletes && !only_deletes(q->records)))
+        if (s->request[i].error != EINPROGRESS || s->request[i].records.n == 0)
             continue;
-        rc = apply(txn, s->dbi, q->records, &records);
-        if (rc != 0) {
-            mdb_txn_abort(txn);
-            return rc;
-        }
-        requests++;
+        s->piece[count++] = s->request[i].records;
+        bytes += s->request[i].records.n;
     }
-    rc = mdb_txn_commit(txn);
-    if (rc != 0)
-        return rc;
-    for (uint32_t i = 0; i < s->count; i++) {
-        struct store_request *q = &s->request[i];
-        if (q->error == EINPROGRESS && (!deletes || only_deletes(q->records)))
-            q->error = 0;
-    }
-    s->unsynced = true;
-    count_up(&s->counter.commits, 1);
-    count_up(&s->counter.requests, requests);
-    count_up(&s->counter.records, records);
-    count_most(&s->counter.batch_max, requests);
-    return 0;
-}
-
-/* After some failures LMDB takes no more transactions until it is opened anew. */
-static int open_again(struct store *s)
-{
-    if (s->env != NULL)
-        mdb_env_close(s->env);
-    s->env = NULL;
-    return store_env_open(s->dir, s->bytes_max, &s->env, &s->dbi);
-}
-
-static int set_map(struct store *s, uint64_t bytes)
-{
-    int rc = mdb_env_set_mapsize(s->env, bytes);
-    if (rc == 0)
+    if (count == 0)
         return 0;
-    /* It let go of the old map before it failed to get the new one. */
-    (void)open_again(s);
-    return rc;
-}
-
-static void make_room(struct store *s)
-{
-    if (set_map(s, s->bytes_max + STORE_RESERVE_BYTES) == 0)
-        (void)commit_once(s, true);
-    if (s->env != NULL)
-        (void)set_map(s, s->bytes_max);
-}
-
-static int commit_or_why(struct store *s)
-{
-    int rc = s->env == NULL ? open_again(s) : 0;
-    if (rc == 0)
-        rc = commit_once(s, false);
-    if (rc == MDB_MAP_FULL || rc == ENOSPC || rc == EDQUOT)
-        make_room(s);
-    else if (rc < 0)
-        (void)open_again(s);
-    return errno_of(rc);
+    int rc = commit_once(s, count);
+    if (rc < 0 && rc != MDB_MAP_FULL) /* then LMDB takes no more until it is opened anew */
+        (void)store_env_again(s);
+    if (rc != 0) {
+        store_count(&s->counter.failures, 1);
+        return errno_of(rc);
+    }
+    s->log_next++;
+    s->log_count++;
+    s->log_bytes += bytes;
+    s->unsynced = true;
+    store_count(&s->counter.commits, 1);
+    store_count(&s->counter.requests, count);
+    store_count(&s->counter.records, records);
+    store_count_most(&s->counter.batch_max, count);
+    return 0;
 }
 
 void store_commit(struct store *s)
 {
-    for (uint32_t i = 0; i < s->count; i++)
-        s->request[i].error = is_sound(s->request[i].records) ? EINPROGRESS : EINVAL;
+    uint64_t records;
     mono_ns began = store_now();
-    int error = commit_or_why(s);
+    /* What the log says again takes room for nothing. */
+    uint32_t full = judge(s, &records);
+    if (full > 0 && s->log_count > 0 && store_fold(s) == 0)
+        full = judge(s, &records);
+    int error = commit_all(s, records);
     uint64_t us = mono_since(store_now(), began) / NS_US;
-    count_up(&s->counter.commit_us, us);
-    count_most(&s->counter.commit_max_us, us);
-    if (error != 0)
-        count_up(&s->counter.failures, 1);
-    atomic_store_explicit(&s->last_error, error, memory_order_relaxed);
+    store_count(&s->counter.commit_us, us);
+    store_count_most(&s->counter.commit_max_us, us);
     uint64_t refused = 0;
     for (uint32_t i = 0; i < s->count; i++) {
         struct store_request *q = &s->request[i];
@@ -166,7 +154,10 @@ void store_commit(struct store *s)
             q->error = error;
         refused += q->error != 0;
     }
-    count_up(&s->counter.refused, refused);
+    store_count(&s->counter.refused, refused);
+    if (error == 0 && full > 0)
+        error = ENOSPC;
+    atomic_store_explicit(&s->last_error, error, memory_order_relaxed);
     store_measure(s);
 }
 
@@ -176,22 +167,16 @@ void store_sync(struct store *s)
         s->unsynced = false;
 }
 
-void store_trim(struct store *s)
-{
-    if (s->env != NULL)
-        (void)set_map(s, s->bytes_max);
-}
-
 void store_measure(struct store *s)
 {
     MDB_stat stat;
-    MDB_envinfo info;
-    if (s->env == NULL || mdb_env_stat(s->env, &stat) != 0 || mdb_env_info(s->env, &info) != 0)
+    if (s->env == NULL || mdb_env_stat(s->env, &stat) != 0)
         return;
-    uint64_t entries = stat.ms_entries > 0 ? stat.ms_entries - 1 : 0; /* without the format */
+    uint64_t others = 1 + s->log_count; /* the format, and the log's */
+    uint64_t entries = stat.ms_entries > others ? stat.ms_entries - others : 0;
+    uint64_t pages = stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages;
     atomic_store_explicit(&s->counter.entries, entries, memory_order_relaxed);
-    atomic_store_explicit(&s->counter.file_bytes, (info.me_last_pgno + 1) * stat.ms_psize,
-                          memory_order_relaxed);
+    atomic_store_explicit(&s->counter.file_bytes, pages * stat.ms_psize, memory_order_relaxed);
 }
 
 struct store_counters store_counters(const struct store *s)

@@ -7,6 +7,7 @@
  * change that it takes back. When it dies, the file is damaged, and we can say so. */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +20,13 @@
 #include <unistd.h>
 #include "store/store_int.h"
 
-enum { WHY_BYTES = 256, TRIAL_BYTES = 64, CHECK_WITHIN_S = 60 };
+enum {
+    WHY_BYTES = 256,
+    TRIAL_BYTES = 64,
+    CHECK_WITHIN_S = 60,
+    MAP_SPARE_BYTES = 32 * 1024 * 1024,
+    MMAP_FROM_BYTES = 128 * 1024,
+};
 
 #define ADVICE_DAMAGED                                                                             \
     "move data.mdb and lock.mdb out of the folder, or put a copy of before there; without them "   \
@@ -35,23 +42,54 @@ mono_ns store_now(void)
 
 /* ---- entries --------------------------------------------------------------------------------- */
 
-uint64_t store_checksum(struct slice record)
+static uint64_t checksum(struct slice bytes)
 {
     static const struct hash_seed seed = {0x776569722d626e64, 0x2d73746f72652d31};
-    return siphash(&seed, record.p, record.n);
+    return siphash(&seed, bytes.p, bytes.n);
+}
+
+int store_value(const MDB_val *value, struct slice *ret_bytes)
+{
+    uint64_t sum;
+    struct slice all = slice_of(value->mv_data, value->mv_size);
+    struct slice bytes = slice_drop(all, sizeof sum);
+    if (all.n <= sizeof sum)
+        return -1;
+    memcpy(&sum, all.p, sizeof sum);
+    if (sum != checksum(bytes))
+        return -1;
+    *ret_bytes = bytes;
+    return 0;
+}
+
+int store_put_value(MDB_txn *txn, MDB_dbi dbi, MDB_val *key, const struct slice *pieces,
+                    uint32_t count)
+{
+    uint64_t sum;
+    size_t n = 0;
+    for (uint32_t i = 0; i < count; i++)
+        n += pieces[i].n;
+    MDB_val value = {sizeof sum + n, NULL};
+    int rc = mdb_put(txn, dbi, key, &value, MDB_RESERVE);
+    if (rc != 0)
+        return rc;
+    char *p = (char *)value.mv_data + sizeof sum;
+    for (uint32_t i = 0; i < count; p += pieces[i++].n)
+        memcpy(p, pieces[i].p, pieces[i].n);
+    sum = checksum(slice_of(p - n, n));
+    memcpy(value.mv_data, &sum, sizeof sum);
+    return 0;
 }
 
 int store_entry_record(const MDB_val *key, const MDB_val *value, struct slice *ret_record)
 {
-    struct slice all = slice_of(value->mv_data, value->mv_size);
-    struct slice whole = slice_drop(all, STORE_CHECKSUM_BYTES), rest = whole;
+    struct slice whole, rest;
     struct record r;
-    uint64_t sum;
-    if (all.n <= sizeof sum)
+    if (store_value(value, &whole) != 0)
         return -1;
-    memcpy(&sum, all.p, sizeof sum);
-    if (sum != store_checksum(whole) || record_next(&rest, &r) != 1 || rest.n != 0 ||
-        r.op != RECORD_PUT || !slice_equal(r.key, slice_of(key->mv_data, key->mv_size)))
+    rest = whole;
+    if (record_next(&rest, &r) != 1 || rest.n != 0 || r.op != RECORD_PUT ||
+        !slice_equal(r.key, slice_of(key->mv_data, key->mv_size)))
         return -1;
     *ret_record = whole;
     return 0;
@@ -91,7 +129,8 @@ int store_env_open(const char *dir, uint64_t bytes_max, MDB_env **ret_env, MDB_d
     int rc = mdb_env_create(&env);
     if (rc != 0)
         return rc;
-    rc = mdb_env_set_mapsize(env, bytes_max);
+    /* Pages that change are written elsewhere first: the limit is kept by counting, not by this. */
+    rc = mdb_env_set_mapsize(env, 2 * bytes_max + MAP_SPARE_BYTES);
     if (rc == 0)
         rc = mdb_env_open(env, dir, MDB_NOMETASYNC | MDB_NOTLS, 0600);
     if (rc == 0)
@@ -105,7 +144,27 @@ int store_env_open(const char *dir, uint64_t bytes_max, MDB_env **ret_env, MDB_d
     return 0;
 }
 
+int store_env_again(struct store *s)
+{
+    if (s->env != NULL)
+        mdb_env_close(s->env);
+    s->env = NULL;
+    (void)malloc_trim(0);
+    return store_env_open(s->dir, s->bytes_max, &s->env, &s->dbi);
+}
+
 /* ---- the check in a child -------------------------------------------------------------------- */
+
+static bool is_sound_log(const MDB_val *value)
+{
+    struct slice records;
+    struct record r;
+    int more = -1;
+    if (store_value(value, &records) == 0)
+        while ((more = record_next(&records, &r)) == 1)
+            continue;
+    return more == 0;
+}
 
 static int check_entries(MDB_txn *txn, MDB_dbi dbi)
 {
@@ -113,9 +172,12 @@ static int check_entries(MDB_txn *txn, MDB_dbi dbi)
     MDB_val key, value;
     struct slice record;
     int rc = mdb_cursor_open(txn, dbi, &cursor);
-    while (rc == 0 && (rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0)
-        if (!store_is_about_file(&key) && store_entry_record(&key, &value, &record) != 0)
-            rc = MDB_CORRUPTED;
+    while (rc == 0 && (rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
+        bool sound = store_is_log(&key)          ? is_sound_log(&value)
+                     : store_is_about_file(&key) ? true
+                                                 : store_entry_record(&key, &value, &record) == 0;
+        rc = sound ? 0 : MDB_CORRUPTED;
+    }
     return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
@@ -133,7 +195,7 @@ static int check_file(const char *dir, uint64_t bytes_max)
     MDB_env *env;
     MDB_dbi dbi;
     MDB_txn *txn;
-    int rc = store_env_open(dir, bytes_max + STORE_RESERVE_BYTES, &env, &dbi);
+    int rc = store_env_open(dir, bytes_max, &env, &dbi);
     if (rc == 0)
         rc = mdb_txn_begin(env, NULL, 0, &txn);
     if (rc == 0)
@@ -214,7 +276,7 @@ static int say_lmdb(const char *dir, FILE *errors, int rc)
             "run the version that wrote it, or move data.mdb and lock.mdb out of the folder");
     case MDB_MAP_FULL:
         return say(dir, errors, EX_CONFIG, "data.mdb is larger than the configuration allows",
-                   "raise the limit");
+                   "raise state_size");
     default:
         if (rc > 0)
             return say_errno(dir, errors, "open data.mdb", rc);
@@ -263,12 +325,17 @@ static int open_all(struct store *s, FILE *errors)
         return status;
     int rc = check_in_child(s->dir, s->bytes_max);
     if (rc == 0)
-        rc = store_env_open(s->dir, s->bytes_max, &s->env, &s->dbi);
+        rc = store_env_again(s);
+    if (rc == 0)
+        rc = store_fold(s);
     return rc == 0 ? 0 : say_lmdb(s->dir, errors, rc);
 }
 
 struct store *store_open(struct slice dir, uint64_t bytes_max, FILE *errors, int *ret_exit)
 {
+    /* LMDB's lists of some megabytes are hardly ever touched: only as fresh pages they cost
+     * nothing. Left alone, malloc() would take them from what was used before, and clear it. */
+    (void)mallopt(M_MMAP_THRESHOLD, MMAP_FROM_BYTES);
     struct store *s = (struct store *)aligned_alloc(_Alignof(struct store), sizeof *s);
     int status = EXIT_FAILURE;
     if (s != NULL) {
@@ -356,7 +423,9 @@ int64_t store_load(struct store *s, bool (*take)(void *ctx, struct slice record)
         s->request[0] = (struct store_request){.records = slice_of(s->bytes, s->bytes_used)};
         s->count = 1;
         store_commit(s); /* when it fails they are there at the next start, which does no harm */
+        (void)store_fold(s);
     }
+    s->untrimmed = true;
     store_trim(s);
     return count;
 }

@@ -10,7 +10,8 @@
  *
  * While a commit is under way new records queue, and all of them go into the next: so a record
  * waits for one or two commits, however many there are. Commits begin at least `gather_ns` apart:
- * under load a few milliseconds of patience make many small commits into a large one.
+ * under load a few milliseconds of patience make many small commits into a large one. A commit
+ * writes its records one behind the other; store_int.h says how they come to their places.
  *
  * What an answer of 0 promises: the record is in a committed transaction. It survives the death
  * of the process (kill -9 included) always. Its pages have been forced to the disk as well; the
@@ -38,10 +39,11 @@ enum {
 struct store;
 
 /* Opens DIR (made with mode 0700 when it is missing; its parent must exist) and checks every record
- * in it. `bytes_max`: how large the file may grow; it takes no more of the disk than it needs.
- * Only one process at a time has it. NULL after writing "weir: state DIR: what is wrong, what to
- * do" to `errors`; *ret_exit is then the process's exit status (sysexits(3)): 78 when it needs a
- * person, 1 when it may pass. Starts no thread; must be called while there is only one. */
+ * in it. `bytes_max`: what may be in use in the file, which takes no more of the disk than it
+ * needs, and at most about twice that. Only one process at a time has it. NULL after writing "weir:
+ * state DIR: what is wrong, what to do" to `errors`; *ret_exit is then the process's exit status
+ * (sysexits(3)): 78 when it needs a person, 1 when it may pass. Starts no thread; must be called
+ * while there is only one. */
 struct store *store_open(struct slice dir, uint64_t bytes_max, FILE *errors, int *ret_exit);
 
 /* Gives every stored record, whole as it was put, to `take`; in the order of keys, so all those of
@@ -93,10 +95,12 @@ bool store_answered(struct store *s, uint32_t worker, struct store_answer *ret);
     X(batch_max, "most requests in one transaction")                                               \
     X(commit_us, "microseconds spent in commits, together")                                        \
     X(commit_max_us, "microseconds that the slowest commit took")                                  \
+    X(folds, "times that the log was folded into the bindings")                                    \
+    X(fold_max_us, "microseconds that the slowest folding took")                                   \
     X(failures, "transactions that could not be committed")                                        \
     X(refused, "requests answered with an error")                                                  \
-    X(entries, "records in the file")                                                              \
-    X(file_bytes, "bytes of the file in use")
+    X(entries, "bindings in the file, without the log")                                            \
+    X(file_bytes, "bytes of the file in use, the log included")
 
 struct store_counters {
 #define X(name, help) uint64_t name;

@@ -21,8 +21,6 @@
 #include <unistd.h>
 #include "store/store_int.h"
 
-#define TRIM_EVERY (10 * NS_S)
-
 /* Commits without a gap after a gap that nobody used: who registers one by one need not wait. */
 enum { HASTE = 32 };
 
@@ -176,8 +174,9 @@ static void wait_for_work(struct store *s)
         if (n > 0) {
             (void)!read(s->wake_fd, &count, sizeof count);
         } else if (idle && n == 0) {
-            store_sync(s);
+            (void)store_fold(s);
             store_trim(s);
+            store_sync(s);
         }
     }
 }
@@ -195,7 +194,7 @@ static bool wait_until(struct store *s, mono_ns at)
 static void *writer_main(void *arg)
 {
     struct store *s = (struct store *)arg;
-    mono_ns began = 0, trim = mono_add(store_now(), TRIM_EVERY);
+    mono_ns began = 0;
     unsigned haste = 0;
     (void)pthread_setname_np(pthread_self(), "weir-store");
     for (;;) {
@@ -210,10 +209,7 @@ static void *writer_main(void *arg)
         haste = s->count > 1 ? 0 : waited ? HASTE : haste > 0 ? haste - 1 : 0;
         store_commit(s);
         answer_all(s);
-        if (began >= trim) {
-            store_trim(s);
-            trim = mono_add(began, TRIM_EVERY);
-        }
+        store_fold_if_long(s, began);
     }
     return NULL;
 }
@@ -249,6 +245,7 @@ void store_stop(struct store *s)
         ring_free(s->lane[i].in, STORE_IN_RING_BYTES);
         ring_free(s->lane[i].out, STORE_OUT_RING_BYTES);
     }
+    (void)store_fold(s);
     store_sync(s);
     if (s->env != NULL)
         mdb_env_close(s->env);

@@ -329,8 +329,8 @@ static void a_full_file_is_told(void **state)
     keeping_show(&x->net, &t);
     text_put_char(&t, '\0');
     assert_true(text_fits(&t));
-    assert_non_null(strstr(bytes, "{\"counter\":\"failures\",\"value\":"));
-    assert_null(strstr(bytes, "{\"counter\":\"failures\",\"value\":0,"));
+    assert_non_null(strstr(bytes, "{\"counter\":\"refused\",\"value\":"));
+    assert_null(strstr(bytes, "{\"counter\":\"refused\",\"value\":0,"));
     assert_non_null(strstr(bytes, "No space left on device"));
     stop(x);
     start(x, 128 * 1024);
