@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Two edges in two zones, three servers behind them, a few hundred calls, and a server that dies
-and comes back. All on loopback, in less than a minute; nothing is left running. `make demo`.
+and comes back; then real phones on an edge with its registrar (phones.py). All on loopback, in less
+than two minutes; nothing is left running. `make demo`.
 """
 import calendar
 import json
@@ -17,6 +18,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 sys.path.insert(0, os.path.join(ROOT, "test/scenario"))
 
+sys.path.insert(0, HERE)
+
+import phones  # noqa: E402
 from kit import ends  # noqa: E402
 
 SIPP = os.path.join(ROOT, "test/scenario/sipp")
@@ -32,6 +36,8 @@ VICTIM = "server-3"
 
 
 class Demo:
+    weir = WEIR
+
     def __init__(self):
         self.folder = tempfile.mkdtemp(prefix="weir-demo-")
         self.children = []
@@ -199,6 +205,7 @@ def report_delay(demo, probe):
 NEXT = """
 where to look next
   demo/edge-a.yaml                  the file of an edge; build/weir check -c FILE reads one
+  demo/phones.yaml                  an edge with its registrar
   build/demo/edge-a.log             one line for each transaction: who ended it, in which phase
   build/weir check --reference      every key of the file
   make help                         tests, fuzzers, the simulator, benches
@@ -216,13 +223,14 @@ def main():
         report_delay(demo, probe)
         print(f"\nedge-b while {VICTIM} was dead (weir show pools):")
         print("\n".join(f"  {line}" for line in pools.rstrip().splitlines()))
+        phones_are_fine = phones.run(demo)
         shutil.rmtree(KEPT, ignore_errors=True)
-        shutil.copytree(demo.folder, KEPT, ignore=shutil.ignore_patterns("*.sock"))
+        shutil.copytree(demo.folder, KEPT, ignore=shutil.ignore_patterns("*.sock", "*.key", "*.state"))
     finally:
         demo.stop()
         shutil.rmtree(demo.folder, ignore_errors=True)
     print(NEXT)
-    return 0 if calls == answers >= 2 * RATE * SECONDS else 1
+    return 0 if phones_are_fine and calls == answers >= 2 * RATE * SECONDS else 1
 
 
 if __name__ == "__main__":
