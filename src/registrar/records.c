@@ -190,29 +190,44 @@ void registrar__record_end(struct registrar *r, struct text *t, const struct bin
 
 /* A delete behind a put that is under way would take from the store what that one acknowledges. So
  * puts are counted until they come back, by a hash of their AOR: two AORs in one cell, or a put
- * that the store refused, only cost a delete, and that is harmless. */
+ * that the store refused and that never comes, only cost a delete, and that is harmless. */
 static struct pending_cell *pending_cell(const struct registrar *r, uint64_t aor_hash)
 {
     return &r->pending[aor_hash % PENDING_CELLS];
 }
 
+/* The cell as of now: what is older than two spans counts no more. */
+static struct pending_cell pending_now(const struct registrar *r, const struct pending_cell *c)
+{
+    struct pending_cell n = {.span = (uint32_t)(r->now / (PENDING_S * NS_S))};
+    if (c->span == n.span)
+        return *c;
+    if (c->span + 1 == n.span)
+        n.count[1] = c->count[0];
+    return n;
+}
+
 bool registrar__pending(const struct registrar *r, uint64_t aor_hash)
 {
-    const struct pending_cell *c = pending_cell(r, aor_hash);
-    return c->count > 0 && r->now / NS_S <= (uint64_t)c->last_s + PENDING_S;
+    struct pending_cell n = pending_now(r, pending_cell(r, aor_hash));
+    return n.count[0] > 0 || n.count[1] > 0;
 }
 
 void registrar__pending_add(struct registrar *r, uint64_t aor_hash)
 {
     struct pending_cell *c = pending_cell(r, aor_hash);
-    c->count = registrar__pending(r, aor_hash) ? c->count + 1 : 1;
-    c->last_s = (uint32_t)(r->now / NS_S);
+    *c = pending_now(r, c);
+    if (c->count[0] < UINT16_MAX)
+        c->count[0]++;
 }
 
 void registrar__pending_done(struct registrar *r, uint64_t aor_hash)
 {
     struct pending_cell *c = pending_cell(r, aor_hash);
-    c->count -= c->count > 0;
+    *c = pending_now(r, c);
+    uint16_t *count = &c->count[c->count[1] > 0];
+    if (*count > 0)
+        --*count;
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */

@@ -35,7 +35,7 @@ enum {
     NONCE_CELLS = 4096, /* nonces whose count is remembered */
     NONCE_WAYS = 4,
     PENDING_CELLS = 4096, /* counts of records under way, by hash of the AOR */
-    PENDING_S = 60,       /* after so long nothing is under way any more */
+    PENDING_S = 60,       /* after twice as long nothing is under way any more */
 };
 #define REG_SLOT_NONE UINT32_MAX
 
@@ -98,8 +98,8 @@ struct nonce_cell {
 
 /* Puts that were given to the store and have not come back, of the AORs with one hash. */
 struct pending_cell {
-    uint32_t count;
-    uint32_t last_s;
+    uint16_t count[2]; /* given in this span of PENDING_S seconds, and in the one before */
+    uint32_t span;     /* which */
 };
 
 struct registrar {

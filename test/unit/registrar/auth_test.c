@@ -104,7 +104,8 @@ static void authorizations(void **state)
 struct client {
     const char *username, *password, *realm, *uri, *algorithm, *qop, *nonce, *more;
     unsigned nc;
-    char key_bytes[512], lines[4096];
+    bool guesses_key; /* that H(user:realm:password) is zero */
+    char lines[4096];
 };
 
 static struct client client_new(const char *username, const char *password)
@@ -131,8 +132,10 @@ static const char *client_lines(struct client *k)
                             .cnonce = SLICE("0a4f113b"),
                             .nc = slice_cstr(nc),
                             .qop = slice_cstr(k->qop)};
-    struct slice r =
-        registrar__digest(algorithm, hash_hex(md, text, ha1), SLICE("REGISTER"), &c, response);
+    struct slice key = hash_hex(md, text, ha1);
+    if (k->guesses_key)
+        memset(ha1, '0', key.n);
+    struct slice r = registrar__digest(algorithm, key, SLICE("REGISTER"), &c, response);
     snprintf(k->lines, sizeof k->lines,
              "%sAuthorization: Digest username=\"%s\", realm=\"%s\", nonce=\"%s\", uri=\"%s\", "
              "response=\"%.*s\", algorithm=%s, cnonce=\"0a4f113b\", qop=%s, nc=%s\r\n"
@@ -462,6 +465,30 @@ static void the_fleet_believes(void **state)
     office_close(o);
 }
 
+/* The key that stands in for one that is not there opens nothing. */
+static void no_key_is_no_key(void **state)
+{
+    (void)state;
+    static const char *const algorithms[] = {"SHA-256", "MD5"};
+    for (size_t i = 0; i < COUNT(algorithms); i++) {
+        struct office *o = office_open();
+        struct client k = client_new("nobody", "");
+        k.guesses_key = true;
+        k.algorithm = algorithms[i];
+        k.nonce = ask_nonce(o);
+        assert_int_equal(send(o, "sip:nobody@example.com", client_lines(&k)), 401);
+        assert_false(is_stale(o));
+        struct registrar_user *alice = &o->users[0];
+        alice->has_md5 = alice->has_sha256 = false;
+        memset(alice->ha1_md5, 0, sizeof alice->ha1_md5);
+        memset(alice->ha1_sha256, 0, sizeof alice->ha1_sha256);
+        k.username = "alice";
+        assert_int_equal(send(o, ALICE, client_lines(&k)), 401);
+        assert_false(is_stale(o));
+        office_close(o);
+    }
+}
+
 /* Every byte of a nonce counts. */
 static void forged_nonces(void **state)
 {
@@ -495,12 +522,19 @@ static void known_by_credentials(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rfc7616_3_9_1), cmocka_unit_test(authorizations),
-        cmocka_unit_test(challenge),     cmocka_unit_test(lets_in),
-        cmocka_unit_test(keeps_out),     cmocka_unit_test(no_enumeration),
-        cmocka_unit_test(counts_grow),   cmocka_unit_test(many_nonces),
-        cmocka_unit_test(age_and_keys),  cmocka_unit_test(the_fleet_believes),
-        cmocka_unit_test(forged_nonces), cmocka_unit_test(known_by_credentials),
+        cmocka_unit_test(rfc7616_3_9_1),
+        cmocka_unit_test(authorizations),
+        cmocka_unit_test(challenge),
+        cmocka_unit_test(lets_in),
+        cmocka_unit_test(keeps_out),
+        cmocka_unit_test(no_enumeration),
+        cmocka_unit_test(counts_grow),
+        cmocka_unit_test(many_nonces),
+        cmocka_unit_test(age_and_keys),
+        cmocka_unit_test(the_fleet_believes),
+        cmocka_unit_test(no_key_is_no_key),
+        cmocka_unit_test(forged_nonces),
+        cmocka_unit_test(known_by_credentials),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
