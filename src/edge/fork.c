@@ -307,6 +307,7 @@ static void note_launch(struct edge *e, struct relay *r, const struct way *w, en
         e->count.flows_failed++;
         role_binding_gone(e, w->binding);
     }
+    e->count.ways_failed++;
     int status = result == LAUNCH_UNREACHABLE ? 430 : result == LAUNCH_TOO_LARGE ? 513 : 503;
     note_final(e, r, status, SLICE_NONE);
 }
@@ -479,6 +480,7 @@ void fork_begin(struct edge *e, struct relay *r, const struct where *w)
         return;
     }
     share_breadth(e, r, target, n);
+    e->count.calls_to_phones++;
     fork_go(e, r);
 }
 
@@ -550,8 +552,13 @@ static void call_back(struct edge *e, struct relay *r)
             continue;
         if (r->method == SIP_M_INVITE)
             try_cancel(e, t);
+        mono_ns again = t->client.retransmit_at;
         if (t->client.state != TXN_PROCEEDING || r->method != SIP_M_INVITE)
             try_outlive(e, t);
+        if (t->want_cancel) { /* perhaps its provisional was lost: the INVITE asks again */
+            t->client.retransmit_at = again;
+            try_arm(e, t);
+        }
     }
 }
 
@@ -569,7 +576,9 @@ void fork_failed(struct edge *e, struct relay *r, const struct try *t, struct sl
         if (way < all.count)
             role_binding_gone(e, all.way[way].binding);
     }
-    if (!only_the_way)
+    if (only_the_way)
+        e->count.ways_failed++;
+    else
         spend_phone(e, r, way);
     if (status >= 600)
         call_back(e, r);
@@ -589,6 +598,7 @@ void fork_way_failed(struct edge *e, struct relay *r, struct try *t, int status)
     try_outlive(e, t);
     if (r->answered)
         return;
+    e->count.ways_failed++;
     note_final(e, r, status < 0 ? 430 : 408, SLICE_NONE);
     fork_go(e, r);
 }

@@ -133,6 +133,10 @@ bool role_judge(struct edge *e, const struct origin *from, struct slice *ret_rec
     if (a.status == 200)
         extra = registrar_answer_lines(e->registrar, &e->msg, &e->facts, &origin, e->now,
                                        e->wall_ns, &e->out->scratch);
+    if (a.status == 200)
+        e->count.registrations++;
+    else
+        e->count.registrations_refused++;
     answer_stateless(e, from, &answer, extra);
     log_answered(e, from, a.status, a.reason, a.status == 200 ? '-' : 'P');
     return false;
@@ -192,6 +196,7 @@ void role_store(struct edge *e, struct relay *r, struct slice records)
 
 static void answer_unstored(struct edge *e, struct relay *r, struct slice why)
 {
+    e->count.registrations_unstored++;
     log_end(e, r, 500, 'R', phase_of(e, r), why);
     relay_answer(e, r, 500, SLICE("Bindings Not Stored"), SLICE("Retry-After: 10\r\n"));
 }
@@ -246,6 +251,7 @@ static void answer_stored(struct edge *e, struct relay *r)
     struct slice lines = registrar_answer_lines(e->registrar, &e->kept, &e->facts, &origin, e->now,
                                                 e->wall_ns, &e->out->scratch);
     note_phone(e, r, phone_of(&e->kept));
+    e->count.registrations++;
     log_end(e, r, 200, '-', 'D', SLICE_NONE);
     relay_answer(e, r, 200, SLICE_NONE, lines);
 }

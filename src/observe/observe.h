@@ -35,6 +35,11 @@
     X(tokens_bad, "tokens of ours that did not verify")                                            \
     X(flows_failed, "tokens that named a flow that is gone (430)")                                 \
     X(to_fleet, "requests sent to the edge that holds the flow")                                   \
+    X(registrations, "REGISTERs answered with 200")                                                \
+    X(registrations_refused, "REGISTERs refused, those without credentials included")              \
+    X(registrations_unstored, "REGISTERs answered with 500, for the store failed or was silent")   \
+    X(calls_to_phones, "requests delivered to the phones of a registered user")                    \
+    X(ways_failed, "ways to a phone that failed: another one of it had its turn")                  \
     X(unroutable, "requests that no rule took (404)")                                              \
     X(transactions, "server transactions begun")                                                   \
     X(transactions_refused, "requests refused because a table was full (503)")                     \

@@ -164,6 +164,54 @@ static void register_over_udp(void **state)
     drained(w);
 }
 
+/* RFC 7118 5: a WebSocket message is whole, and needs no Content-Length. */
+static void register_over_websocket(void **state)
+{
+    (void)state;
+    static const char text[] = "REGISTER sip:example.com SIP/2.0\r\n"
+                               "Via: SIP/2.0/WSS x.invalid;branch=z9hG4bK-1\r\n"
+                               "From: <sip:service@example.com>;tag=a\r\n"
+                               "To: <sip:service@example.com>\r\n"
+                               "Call-ID: 1\r\n"
+                               "CSeq: 1 REGISTER\r\n"
+                               "Contact: <sip:web@x.invalid;transport=ws>\r\n\r\n";
+    struct world *w = fresh();
+    struct flow_id web = world_accept(w, 1, "bob");
+    struct event ev = {.kind = EV_MESSAGE,
+                       .listener = 1,
+                       .transport = TP_WSS,
+                       .flow = web,
+                       .source = world_peer("bob"),
+                       .bytes = slice_of(text, sizeof text - 1)};
+    world_step(w, &ev);
+    EXPECT(w, "0 store", "0 tcp bob 200 REGISTER");
+    drained(w);
+}
+
+/* An INVITE that was lost, or its 180, is repeated after the caller has left: a phone that rings
+ * unheard is called back. */
+static void cancel_while_nothing_is_heard(void **state)
+{
+    (void)state;
+    struct world *w = fresh();
+    char *text = registration("bob", "1", "", NULL);
+    world_udp(w, 0, "bob", text);
+    free(text);
+    world_invite(w, "alice", "1");
+    world_forget(w);
+    world_cancel(w, "alice", "1");
+    EXPECT(w, "0 udp0 alice 200 CANCEL", "0 udp0 alice 487 INVITE");
+    world_ack(w, "alice", "1");
+    world_run(w, 600);
+    EXPECT(w, "500 udp0 bob INVITE");
+    answer_tag(w, "bob", 180);
+    EXPECT(w, "600 udp0 bob CANCEL");
+    world_answer(w, "bob", "CANCEL", 200, NULL);
+    answer_tag(w, "bob", 487);
+    EXPECT(w, "600 udp0 bob ACK");
+    drained(w);
+}
+
 static void nothing_is_acknowledged_that_is_not_stored(void **state)
 {
     (void)state;
@@ -175,6 +223,7 @@ static void nothing_is_acknowledged_that_is_not_stored(void **state)
     register_tcp(w, bob, "bob", "1", "");
     EXPECT(w, "0 store", "0 log REGISTER 500 RQ 0", "0 tcp bob 500 REGISTER");
     assert_true(world_has(world_last(w, "bob"), "500 Bindings Not Stored"));
+    assert_int_equal(engine_counters(w->engine)->registrations_unstored, 1);
     assert_string_equal(world_header(world_last(w, "bob"), "Retry-After", 0), "10");
     world_invite(w, "alice", "1");
     EXPECT(w, "0 udp0 alice 100 INVITE", "0 log INVITE 404 PQ 0", "0 udp0 alice 404 INVITE");
@@ -529,6 +578,9 @@ static void the_next_flow_after_430(void **state)
     world_forget(w);
     answer_tag(w, "carol", 430);
     EXPECT(w, "0 tcp carol ACK", "0 store end", "0 tcp bob INVITE");
+    assert_int_equal(engine_counters(w->engine)->registrations, 2);
+    assert_int_equal(engine_counters(w->engine)->calls_to_phones, 1);
+    assert_int_equal(engine_counters(w->engine)->ways_failed, 1);
     answer_tag(w, "bob", 180);
     answer_tag(w, "bob", 200);
     EXPECT(w, "0 udp0 alice 180 INVITE", "0 udp0 alice 200 INVITE");
@@ -1069,6 +1121,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(register_and_call),
         cmocka_unit_test(register_over_udp),
+        cmocka_unit_test(register_over_websocket),
+        cmocka_unit_test(cancel_while_nothing_is_heard),
         cmocka_unit_test(nothing_is_acknowledged_that_is_not_stored),
         cmocka_unit_test(a_silent_store),
         cmocka_unit_test(a_store_that_never_answers),
