@@ -47,7 +47,7 @@ struct registrar_opts {
     uint32_t flow_timer_s;          /* Flow-Timer of answers; 0 = none */
     struct slice service_route;     /* a whole Service-Route value (RFC 3608); empty = none */
     bool digest;                    /* else everybody is believed */
-    struct slice realm;
+    struct slice realm; /* without quotes and backslashes */
     uint32_t nonce_life_s;
     const struct registrar_user *users; /* sorted by name */
     uint32_t user_count;
@@ -108,7 +108,9 @@ struct reg_answer {
 };
 
 /* Judges one REGISTER of an AOR that is ours: authentication, Contacts, Expires, CSeq, limits.
- * Changes nothing. `m`, `f` have passed sip_check_request(). RFC 3261 10.3, 5626 6, 7616. */
+ * Changes no binding; what is remembered are counts of nonces, and that puts are under way: records
+ * go to the store at once and in this order, or nowhere. `m`, `f` have passed sip_check_request().
+ * RFC 3261 10.3, 5626 6, 7616. */
 void registrar_register(struct registrar *r, const struct sip_msg *m, const struct sip_facts *f,
                         const struct reg_origin *from, mono_ns now, uint64_t wall_ns,
                         struct arena *scratch, struct reg_answer *ret);
