@@ -216,11 +216,11 @@ static void show_counters(struct edge *e, uint64_t *cursor, struct text *t)
     put_number(t, "tries_now", load.tries);
     put_number(t, "blocks_now", load.blocks);
     put_number(t, "flows_now", load.flows);
-    if (e->registrar != NULL) {
-        struct registrar_load bound = registrar_load(e->registrar);
-        put_number(t, "aors_now", bound.aors);
-        put_number(t, "bindings_now", bound.bindings);
-    }
+    struct registrar_load bound = {0};
+    if (e->registrar != NULL)
+        bound = registrar_load(e->registrar);
+    put_number(t, "aors_now", bound.aors);
+    put_number(t, "bindings_now", bound.bindings);
     put_number(t, "worker", e->worker);
     TEXT_LIT(t, "}\n");
     *cursor = 0;

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An edge that is its own registrar: phones register, are called over the very flow they opened, and
-nobody else's.
+"""An edge that is its own registrar: phones register, and are called over the very flow that they
+opened, and nobody else's.
 
 covers: edge/role.c, edge/fork.c, registrar/register.c, store/store.c
 """
@@ -46,9 +46,9 @@ class Phone:
             urn = f"<urn:uuid:00000000-0000-4000-8000-{self.instance:012d}>"
             params += f';reg-id={way + 1};+sip.instance="{urn}"'
         tail = ";transport=tcp" if isinstance(self.ways[way], ends.Conn) else ""
+        tail += ";ob" if self.instance else ""
         # As behind a NAT: an address that leads nowhere.
-        return f"<sip:{self.name}@192.168.{self.n}.{way + 2}:5060{tail}{';ob' if self.instance else ''}>" \
-               f"{params}"
+        return f"<sip:{self.name}@192.168.{self.n}.{way + 2}:5060{tail}>{params}"
 
     def ask(self, way=0, contacts=None, extra=(), to=None, uri=f"sip:{DOMAIN}"):
         """Sends a REGISTER, returns its final answer."""
