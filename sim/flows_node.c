@@ -270,7 +270,7 @@ static void check_out(struct fl_world *w, unsigned node, const struct addr *dest
         return;
     }
     bool stores = node == FL_REGISTRAR || !w->split;
-    if (!stores || m.status != 200 || sip_check_response(&m, &f, &fault) != 0 ||
+    if (!stores || m.status != 200 || was_sent(w, &m) || sip_check_response(&m, &f, &fault) != 0 ||
         f.method != SIP_M_REGISTER)
         return;
     struct sip_nameaddr na;
