@@ -156,11 +156,15 @@ def stage_sim(tally):
         return
     share = (SIM_SEEDS + CORES - 1) // CORES
 
-    def one(first):
-        return first, run([program, "--first", str(first), "--seeds", str(share)], 400)
+    def one(work):
+        first, world = work
+        return *work, run([program, "--first", str(first), "--seeds", str(share), *world], 400)
     with concurrent.futures.ThreadPoolExecutor(CORES) as pool:
-        for first, (status, text) in pool.map(one, range(1, SIM_SEEDS + 1, share)):
-            tally.case(f"sim seeds {first} to {first + share - 1}", status == 0, text)
+        for first, world, (status, text) in pool.map(
+                one, [(first, world) for world in ([], ["--flows"])
+                      for first in range(1, SIM_SEEDS + 1, share)]):
+            tally.case(f"sim {''.join(world)} seeds {first} to {first + share - 1}".replace(
+                "  ", " "), status == 0, text)
     status, text = run([os.path.join(ROOT, "build/planted/sim"), "--first", "1", "--seeds", "100"],
                        240)
     tally.case("sim finds a bug that was planted", status == 1, text)
