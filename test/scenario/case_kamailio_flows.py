@@ -106,10 +106,12 @@ for path in ("header", "contact"):
         for one in (alice, bob):
             one.register()
         alice.hop.reset()
+        check(alice.hop.closed.wait(10), "alice's connection is reset")
         call = w.call(alice)
         status = call.final(20).status
         check(status in (430, 480), f"the flow is gone: {status}")
-        check(not alice.rang(call) and not bob.rang(call), "nobody rang")
+        check(not alice.rang(call), "alice is not reached")
+        check(not bob.rang(call), "nor is bob")
         alice.join((t.ip(1), PORTS["tcp"])).register()
         w.rings(bob, [alice])
 
