@@ -182,6 +182,22 @@ for split in (False, True):
         w.rings(w.bob)
 
 
+for split in (False, True):
+    @case("nat: it starts anew, and bob gets the public port that was alice's over udp, at once, "
+          f"{'a registrar behind the edge' if split else 'one process'}",
+          shows=netns.here, timeout=60)
+    def _(t, split=split):
+        w = World(t, "udp", split)
+        w.net.nat.nat(FIXED)
+        for n, one in enumerate((w.alice, w.bob)):  # by their instances they are two
+            one.attach().register(f';+sip.instance="<urn:uuid:00000000-0000-4000-8000-{n:012d}>"')
+            w.rings(one)
+            w.net.phones[0].ip("link set lan down")
+            w.net.nat.forget()
+        equal(w.bob.public, w.alice.public, "bob has alice's address")
+        w.is_gone(w.alice)
+
+
 @case("nat: bob gets the public port that was alice's over udp, after as long as NATs wait",
       shows=netns.here, timeout=90)
 def _(t):
