@@ -65,7 +65,7 @@ int keeping_open(struct net *net, FILE *errors)
 
 struct loading {
     struct net *net;
-    const struct hash_seed *seed;
+    uint64_t wall;
     char *bytes; /* LOAD_BYTES of each worker */
     size_t used[WORKERS_MAX];
 };
@@ -91,12 +91,14 @@ static bool load_record(void *ctx, struct slice whole)
     struct record r;
     if (record_next(&rest, &r) != 1)
         return false; /* the store has checked it */
-    struct slice aor = slice_take(r.key, slice_find(r.key, '\0'));
-    uint32_t i = registrar_owner(l->seed, aor, l->net->workers);
-    if (l->used[i] + whole.n > LOAD_BYTES)
-        give(l, i);
-    memcpy(l->bytes + (size_t)i * LOAD_BYTES + l->used[i], whole.p, whole.n);
-    l->used[i] += whole.n;
+    if (record_is_over(&r, l->wall))
+        return false;
+    for (uint32_t i = 0; i < l->net->workers; i++) { /* each takes what concerns it */
+        if (l->used[i] + whole.n > LOAD_BYTES)
+            give(l, i);
+        memcpy(l->bytes + (size_t)i * LOAD_BYTES + l->used[i], whole.p, whole.n);
+        l->used[i] += whole.n;
+    }
     return true;
 }
 
@@ -106,9 +108,9 @@ static void knock(void *ctx, uint32_t worker)
     inbox_knock_other(&net->worker[worker]->inbox, INBOX_STORE);
 }
 
-int keeping_start(struct net *net, const struct hash_seed *seed, FILE *errors)
+int keeping_start(struct net *net, FILE *errors)
 {
-    struct loading l = {.net = net, .seed = seed};
+    struct loading l = {.net = net, .wall = wall_now()};
     const struct store_run run = {
         .workers = net->workers, .gather_ns = STORE_GATHER, .knock = knock, .ctx = net};
     if (net->store == NULL)

@@ -44,6 +44,14 @@ int record_next(struct slice *rest, struct record *ret)
     return 1;
 }
 
+bool record_is_over(const struct record *r, uint64_t wall_ns)
+{
+    if (r->op != RECORD_PUT || r->value.n < RECORD_VALUE_HEAD_BYTES)
+        return false;
+    const uint8_t *p = (const uint8_t *)r->value.p + 8; /* behind `boot` */
+    return bytes_get_be(&p, 8) <= wall_ns / NS_MS;
+}
+
 /* ---- keys ------------------------------------------------------------------------------------ */
 
 static void put_long_contact(struct text *t, struct slice contact)
@@ -407,4 +415,15 @@ unsigned registrar_commit(struct registrar *r, struct slice records, mono_ns now
     if (found < 0)
         r->bad_records++;
     return taken;
+}
+
+bool registrar_record_phone(const struct registrar *r, const struct record *one,
+                            struct reg_phone *ret)
+{
+    struct binding_facts f = {0};
+    if (one->op != RECORD_PUT || !read_value(r, one->value, &f) || !(f.bits & BIND_DIRECT) ||
+        f.transport != TP_UDP || f.flow.gen != 0 || f.flow.slot == 0)
+        return false;
+    *ret = (struct reg_phone){.source = f.source, .phone = f.flow.slot, .listener = f.listener};
+    return true;
 }

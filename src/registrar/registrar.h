@@ -191,5 +191,16 @@ struct record {
 };
 /* Takes one record off the front of *rest. 1, 0 at the end, -1 when it is no record. */
 int record_next(struct slice *rest, struct record *ret);
+/* Whether it puts a binding whose time is over at `wall_ns`. */
+bool record_is_over(const struct record *r, uint64_t wall_ns);
+
+/* Who is at an address over UDP, as a record says it. False: it says nothing of the kind. */
+struct reg_phone {
+    struct addr source;
+    uint32_t phone; /* reg_origin.flow.slot */
+    uint8_t listener;
+};
+bool registrar_record_phone(const struct registrar *r, const struct record *one,
+                            struct reg_phone *ret);
 
 #endif

@@ -130,6 +130,7 @@ def _(t):
     time.sleep(1.2)
     weir = start(t, expires={"min": "1s", "default": "60s", "max": "3600s"})
     equal(set(bindings(weir)), {"long"}, "bindings")
+    until(lambda: store_counter(weir, "entries") == 1, "entries")
 
 
 # ---- kill -9 ---------------------------------------------------------------------------------
