@@ -431,16 +431,15 @@ static void fill_random(void *ctx, void *dst, size_t n)
         ((uint8_t *)dst)[i] = (uint8_t)fl_below(w, 256);
 }
 
-static void load(struct fl_world *w, unsigned node, const struct hash_seed *shared)
+static void load(struct fl_world *w, unsigned node)
 {
     for (unsigned i = 0; i < FL_DISK; i++) {
         const struct fl_record *d = &w->node[node].disk[i];
         if (d->whole == NULL)
             continue;
-        struct slice key = slice_of(d->key, d->key_n);
-        struct slice aor = slice_take(key, slice_find(key, '\0'));
         struct event ev = {.kind = EV_BINDING, .bytes = slice_of(d->whole->bytes, d->whole->n)};
-        step(w, node, registrar_owner(shared, aor, w->workers), &ev);
+        for (unsigned k = 0; k < w->workers; k++)
+            step(w, node, k, &ev);
     }
 }
 
@@ -468,7 +467,7 @@ void fl_boot(struct fl_world *w, unsigned node)
         k->engine = engine_new(k->mem, k->mem_size, &n->opts, &birth, w->now);
         MUST(k->engine != NULL);
     }
-    load(w, node, &shared);
+    load(w, node);
 }
 
 void fl_kill(struct fl_world *w, unsigned node)

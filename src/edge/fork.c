@@ -303,7 +303,9 @@ static enum launch launch_way(struct edge *e, struct relay *r, const struct ways
 /* What a way that could not be taken says. */
 static void note_launch(struct edge *e, struct relay *r, const struct way *w, enum launch result)
 {
-    if (result == LAUNCH_UNREACHABLE && w->direct && w->flow.gen != 0) {
+    /* Over UDP: somebody else has registered from there. */
+    bool over = w->flow.gen != 0 || phones_at(e->phones, w->listener, &w->source) != 0;
+    if (result == LAUNCH_UNREACHABLE && w->direct && over) {
         e->count.flows_failed++;
         role_binding_gone(e, w->binding);
     }

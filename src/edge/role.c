@@ -299,13 +299,17 @@ void edge_on_stored(struct edge *e, const struct event *ev)
         relay_arm(e, r);
 }
 
-/* At start: a store knows no workers, each takes what is its own. */
+/* At start each worker sees every record. It takes those of its own users, and of all of them who
+ * was where over UDP: it may be the one that hears them. */
 void edge_on_binding(struct edge *e, const struct event *ev)
 {
     struct slice rest = ev->bytes;
     struct record one;
+    struct reg_phone phone;
     while (e->registrar != NULL && record_next(&rest, &one) == 1) {
         struct slice aor = slice_take(one.key, slice_find(one.key, '\0'));
+        if (registrar_record_phone(e->registrar, &one, &phone))
+            phones_claim(e->phones, phone.listener, &phone.source, phone.phone);
         if (registrar_owner(&e->seed, aor, e->workers) == e->worker)
             (void)registrar_commit(e->registrar, one.whole, e->now, e->wall_ns);
     }

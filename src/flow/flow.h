@@ -114,6 +114,9 @@ void phones_heard(struct phones *p, uint8_t listener, const struct addr *a, mono
 /* A registration from there succeeded. */
 void phones_note(struct phones *p, uint8_t listener, const struct addr *a, uint32_t phone,
                  mono_ns now);
+/* At start: what was stored by another process says that it was there once. When it says so of two
+ * phones, neither is believed before it registers. */
+void phones_claim(struct phones *p, uint8_t listener, const struct addr *a, uint32_t phone);
 /* May `phone` (0: whoever) be there still? */
 bool phones_match(const struct phones *p, uint8_t listener, const struct addr *a, uint32_t phone);
 /* One that is there; 0 = unknown. */

@@ -107,28 +107,54 @@ void phones_heard(struct phones *p, uint8_t listener, const struct addr *a, mono
         at->heard_s = seconds(now);
 }
 
-void phones_note(struct phones *p, uint8_t listener, const struct addr *a, uint32_t phone,
-                 mono_ns now)
+/* The place for an address that is not known: a free one of its set, or the longest silent. */
+static struct phone_entry *place_of(const struct phones *p, uint64_t key)
 {
-    uint64_t key = phone_key(p, listener, a);
-    struct phone_entry *at = find(p, key);
-    if (at == NULL) {
-        struct phone_entry *set = set_of(p, key);
-        at = set;
-        for (unsigned i = 1; i < PHONE_WAYS; i++)
-            if (set[i].key == 0 || (at->key != 0 && set[i].heard_s < at->heard_s))
-                at = &set[i];
-        *at = (struct phone_entry){.key = key};
-    } else if (is_another(at, phone) || (!has_line(at, phone) && is_silent(at, now))) {
-        *at = (struct phone_entry){.key = key};
-    }
-    at->heard_s = seconds(now);
+    struct phone_entry *set = set_of(p, key), *at = set;
+    for (unsigned i = 1; i < PHONE_WAYS; i++)
+        if (set[i].key == 0 || (at->key != 0 && set[i].heard_s < at->heard_s))
+            at = &set[i];
+    return at;
+}
+
+static void add_line(struct phone_entry *at, uint32_t phone)
+{
     if (has_line(at, phone))
         return;
     if (at->count == PHONE_LINES)
         at->many = true;
     else
         at->line[at->count++] = phone;
+}
+
+void phones_claim(struct phones *p, uint8_t listener, const struct addr *a, uint32_t phone)
+{
+    uint64_t key = phone_key(p, listener, a);
+    struct phone_entry *at = find(p, key);
+    if (at == NULL) {
+        at = place_of(p, key);
+        *at = (struct phone_entry){.key = key}; /* silent since ever */
+        add_line(at, phone);
+    } else if (at->count == 0 || is_another(at, phone)) {
+        *at = (struct phone_entry){.key = key}; /* nobody */
+    } else {
+        add_line(at, phone);
+    }
+}
+
+void phones_note(struct phones *p, uint8_t listener, const struct addr *a, uint32_t phone,
+                 mono_ns now)
+{
+    uint64_t key = phone_key(p, listener, a);
+    struct phone_entry *at = find(p, key);
+    if (at == NULL) {
+        at = place_of(p, key);
+        *at = (struct phone_entry){.key = key};
+    } else if (is_another(at, phone) || (!has_line(at, phone) && is_silent(at, now))) {
+        *at = (struct phone_entry){.key = key};
+    }
+    at->heard_s = seconds(now);
+    add_line(at, phone);
 }
 
 bool phones_match(const struct phones *p, uint8_t listener, const struct addr *a, uint32_t phone)

@@ -51,7 +51,8 @@ enum event_kind {
     EV_COMMAND,        /* from the control socket: command, bytes = its argument, id */
     EV_ALIVE,          /* flow: the peer is there, but said nothing in SIP (a pong, a lone CRLF) */
     EV_STORED,         /* id of ACT_STORE: error 0 = durable, else errno and nothing is stored */
-    EV_BINDING,        /* at start, before anything else: bytes = records read from the store */
+    EV_BINDING,        /* at start, before anything else: bytes = records read from the store; to
+                          every worker all of them */
 };
 
 enum { EVENT_ADDRS_MAX = 8 };

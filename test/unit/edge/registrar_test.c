@@ -1081,7 +1081,7 @@ static void many_workers_hear_of_the_end(void **state)
     drained(w);
 }
 
-/* The store knows no workers. */
+/* Each worker sees all of them, and takes its own. */
 static void records_at_start(void **state)
 {
     (void)state;
@@ -1114,6 +1114,49 @@ static void records_at_start(void **state)
     drained(before);
     drained(w[0]);
     drained(w[1]);
+}
+
+/* After a restart nobody was heard: what two bindings say of one address is not believed. */
+static void records_that_contradict_each_other(void **state)
+{
+    (void)state;
+    struct world *before = plan(), *w = plan();
+    char records[2][2048];
+    size_t n[2] = {0};
+    before->store_hangs = true;
+    world_start(before);
+    world_start(w);
+    for (unsigned k = 0; k < 2; k++) {
+        char *text = registration(k == 0 ? "bob" : "carol", k == 0 ? "1" : "2",
+                                  k == 0 ? "" : instance_one, NULL);
+        world_udp(before, 0, "bob", text);
+        free(text);
+        for (uint32_t i = 0; i < before->out->count; i++)
+            if (before->out->a[i].kind == ACT_STORE) {
+                const struct iovec *v = &before->out->iov[before->out->a[i].iov];
+                n[k] = v->iov_len;
+                assert_true(n[k] < sizeof records[k]);
+                memcpy(records[k], v->iov_base, n[k]);
+            }
+    }
+    world_step(w, &(struct event){.kind = EV_BINDING, .bytes = slice_of(records[0], n[0])});
+    world_send(w, "alice", "MESSAGE", "1", NULL);
+    EXPECT(w, "0 udp0 bob MESSAGE"); /* one says so: he is there */
+    world_step(w, &(struct event){.kind = EV_BINDING, .bytes = slice_of(records[1], n[1])});
+    world_send(w, "alice", "MESSAGE", "2", NULL);
+    EXPECT(w, "0 udp0 alice 480 MESSAGE");
+    world_command(w, CMD_SHOW_BINDINGS, "");
+    assert_non_null(strstr(w->page, "carol")); /* it may be true: they stay */
+    char *text = registration("carol", "3", instance_one, NULL);
+    world_udp(w, 0, "bob", text);
+    free(text);
+    world_forget(w);
+    world_send(w, "alice", "MESSAGE", "3", NULL);
+    EXPECT(w, "0 udp0 bob MESSAGE", "0 store end"); /* now it is known who is not there */
+    assert_true(world_has(world_last(w, "bob"), "MESSAGE sip:carol@"));
+    world_stored(before);
+    drained(before);
+    drained(w);
 }
 
 int main(void)
@@ -1165,6 +1208,7 @@ int main(void)
         cmocka_unit_test(a_phone_over_udp_on_another_worker),
         cmocka_unit_test(many_workers_hear_of_the_end),
         cmocka_unit_test(records_at_start),
+        cmocka_unit_test(records_that_contradict_each_other),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -150,10 +150,38 @@ static void full_table(void **state)
     free(s.memory);
 }
 
+/* What was stored by another process: believed as long as it does not contradict itself. */
+static void claims_of_another_process(void **state)
+{
+    (void)state;
+    struct scene s = scene(64);
+    struct addr a = at(1), b = at(2);
+    const uint32_t one = PHONE_BY_INSTANCE | 1, two = PHONE_BY_INSTANCE | 2;
+    phones_claim(s.p, 0, &a, one);
+    phones_claim(s.p, 0, &a, one);
+    assert_true(phones_match(s.p, 0, &a, one));
+    assert_false(phones_match(s.p, 0, &a, two));
+    phones_claim(s.p, 0, &a, two);
+    assert_false(phones_match(s.p, 0, &a, one));
+    assert_false(phones_match(s.p, 0, &a, two));
+    phones_claim(s.p, 0, &a, one); /* still nobody */
+    assert_false(phones_match(s.p, 0, &a, one));
+    assert_int_equal(phones_at(s.p, 0, &a), 0);
+    phones_note(s.p, 0, &a, two, start);
+    assert_true(phones_match(s.p, 0, &a, two));
+    assert_false(phones_match(s.p, 0, &a, one));
+    for (uint32_t line = 1; line <= 6; line++) /* lines without an instance: any of them */
+        phones_claim(s.p, 0, &b, line);
+    assert_true(phones_match(s.p, 0, &b, 1));
+    assert_true(phones_match(s.p, 0, &b, 6));
+    free(s.memory);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(unknown_addresses_may_be_anybodys),
+        cmocka_unit_test(claims_of_another_process),
         cmocka_unit_test(silence_decides),
         cmocka_unit_test(instances_do_not_share_an_address),
         cmocka_unit_test(a_refresh_needs_no_traffic_in_between),
