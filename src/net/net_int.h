@@ -597,7 +597,7 @@ void keep_tell_stored(struct worker *w);
 int keeping_open(struct net *net, FILE *errors);
 /* Tells the engines, whose threads have not started yet, what is stored, and starts the store's
  * thread. 0, or an exit status after writing why. */
-int keeping_start(struct net *net, const struct hash_seed *seed, FILE *errors);
+int keeping_start(struct net *net, FILE *errors);
 /* A row for each of the store's counters; none when there is no store. */
 void keeping_show(const struct net *net, struct text *t);
 

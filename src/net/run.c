@@ -86,7 +86,7 @@ static int start_workers(struct net *net)
     int error = 0;
     for (uint32_t i = 0; i < net->workers && error == 0; i++)
         error = worker_birth(net->worker[i], &seed, generation);
-    int status = error == 0 ? keeping_start(net, &seed, stderr) : 0;
+    int status = error == 0 ? keeping_start(net, stderr) : 0;
     for (uint32_t i = 0; i < net->workers && error == 0 && status == 0; i++) {
         error = worker_start(net->worker[i]);
         net->started += error == 0;
