@@ -78,7 +78,8 @@ def edge_and_registrar(t, n):
         "roles": {"registrar": {"domains": [DOMAIN], "auth": "none", "state": state}}})
     cert, key = certificate(t.folder)
     outside = [{"bind": f"{tp}://{t.ip(n)}:{port}", "side": "outside",
-                **({} if tp == "tcp" else {"cert": cert, "key": key})} for tp, port in PORTS.items()]
+                **({} if tp == "tcp" else {"cert": cert, "key": key})}
+               for tp, port in PORTS.items()]
     front = t.weir({
         "node": {"name": "edge", "workers": 1},
         "listeners": outside + [{"bind": f"tcp://{t.ip(n + 40)}:5060", "side": "inside"}],

@@ -225,7 +225,8 @@ def main():
         print("\n".join(f"  {line}" for line in pools.rstrip().splitlines()))
         phones_are_fine = phones.run(demo)
         shutil.rmtree(KEPT, ignore_errors=True)
-        shutil.copytree(demo.folder, KEPT, ignore=shutil.ignore_patterns("*.sock", "*.key", "*.state"))
+        shutil.copytree(demo.folder, KEPT,
+                        ignore=shutil.ignore_patterns("*.sock", "*.key", "*.state"))
     finally:
         demo.stop()
         shutil.rmtree(demo.folder, ignore_errors=True)

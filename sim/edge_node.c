@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include "memory.h"
 #include "sim.h"
 
 enum {
@@ -581,16 +582,6 @@ void edge_boot(struct world *w, unsigned edge)
     TRACE(w, NODE_EDGE + edge, "boots, generation %08x", e->generation);
 }
 
-/* A slab of an asan build has poisoned what it holds: the next mapping must not inherit that. */
-static void unmap(void *mem, size_t size)
-{
-#ifdef __SANITIZE_ADDRESS__
-    void __asan_unpoison_memory_region(void const volatile *addr, size_t n);
-    __asan_unpoison_memory_region(mem, size);
-#endif
-    munmap(mem, size);
-}
-
 static void add_counters(struct world *w, const struct counters *c)
 {
 #define X(name, help) w->counters.name += c->name;
@@ -608,7 +599,7 @@ void edge_kill(struct world *w, unsigned edge)
         if (k->engine != NULL)
             add_counters(w, engine_counters(k->engine));
         if (k->mem != NULL)
-            unmap(k->mem, k->mem_size);
+            sim_unmap(k->mem, k->mem_size);
         *k = (struct sim_worker){.tick_at = MONO_NONE};
     }
     w->edge[edge].stalled_until = 0;

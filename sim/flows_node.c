@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include "flows.h"
+#include "memory.h"
 
 /* Listeners of an edge by id; the registrar of the split topology has the last alone. */
 enum { L_UDP, L_TCP, L_TLS, L_WSS, L_INSIDE, L__COUNT };
@@ -475,7 +476,7 @@ void fl_kill(struct fl_world *w, unsigned node)
     struct fl_node *n = &w->node[node];
     n->up = false;
     for (unsigned i = 0; i < w->workers; i++) {
-        munmap(n->worker[i].mem, n->worker[i].mem_size);
+        sim_unmap(n->worker[i].mem, n->worker[i].mem_size);
         n->worker[i].engine = NULL;
     }
     for (unsigned i = 0; i < FL_CONNS; i++)

@@ -35,13 +35,17 @@ const browser = spawn("chromium", [
   "--remote-debugging-pipe", `--user-data-dir=${profile}`, "about:blank",
 ], { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"] });
 
-function leave(status) {
+// Its helpers write into the profile until they notice that the browser is gone.
+let status = 1;
+function leave(with_) {
+  status = with_;
   browser.kill("SIGKILL");
-  rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
-  process.exit(status);
 }
-browser.on("exit", () => leave(1));
-browser.on("error", (e) => { console.error(String(e)); leave(1); });
+browser.on("exit", () => {
+  rmSync(profile, { recursive: true, force: true, maxRetries: 50 });
+  process.exit(status);
+});
+browser.on("error", (e) => { console.error(String(e)); process.exit(1); });
 for (const signal of ["SIGTERM", "SIGINT"]) process.on(signal, () => leave(0));
 
 // The DevTools protocol: JSON, each ended by a zero byte.
