@@ -14,7 +14,7 @@ static void ack_send(struct edge *e, struct hop hop, uint64_t loop_hash, uint64_
         hop.listener = egress_for(e, &hop.addr, hop.transport, hop.side);
     if (hop.listener == LISTENER_NONE)
         return;
-    if (hop.transport == TP_UDP && hop.fixed_flow && hop.flow.worker == e->worker &&
+    if (hop.transport == TP_UDP && hop.fixed_flow &&
         !phones_match(e->phones, hop.listener, &hop.addr, hop.flow.slot)) {
         e->count.sends_failed++;
         return;

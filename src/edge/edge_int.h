@@ -348,6 +348,7 @@ void role_store_silent(struct edge *e, struct relay *r);
 void role_flow_gone(struct edge *e, struct flow_id flow);
 void role_binding_gone(struct edge *e, uint64_t binding);
 void role_expire(struct edge *e);
+void phone_is_at(struct edge *e, uint8_t listener, const struct addr *a, uint32_t phone);
 void fork_begin(struct edge *e, struct relay *r, const struct where *w);
 void fork_go(struct edge *e, struct relay *r);
 void fork_failed(struct edge *e, struct relay *r, const struct try *t, struct slice bytes);

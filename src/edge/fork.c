@@ -304,7 +304,8 @@ static enum launch launch_way(struct edge *e, struct relay *r, const struct ways
 static void note_launch(struct edge *e, struct relay *r, const struct way *w, enum launch result)
 {
     /* Over UDP: somebody else has registered from there. */
-    bool over = w->flow.gen != 0 || phones_at(e->phones, w->listener, &w->source) != 0;
+    bool over = w->flow.gen != 0 ||
+                (w->flow.worker == e->worker && phones_at(e->phones, w->listener, &w->source) != 0);
     if (result == LAUNCH_UNREACHABLE && w->direct && over) {
         e->count.flows_failed++;
         role_binding_gone(e, w->binding);

@@ -192,7 +192,7 @@ int hop_open(struct edge *e, struct try *t)
         hop->listener = egress_for(e, &hop->addr, hop->transport, hop->side);
     if (hop->listener == LISTENER_NONE)
         return -1;
-    if (hop->transport == TP_UDP && hop->fixed_flow && hop->flow.worker == e->worker &&
+    if (hop->transport == TP_UDP && hop->fixed_flow &&
         !phones_match(e->phones, hop->listener, &hop->addr, hop->flow.slot))
         return -1;
     if (hop->transport == TP_UDP)

@@ -47,7 +47,7 @@ static bool is_phone_by_udp(const struct relay *r)
 void phone_registered(struct edge *e, const struct relay *r)
 {
     if (is_phone_by_udp(r))
-        phones_note(e->phones, r->from.listener, &r->from.source, r->phone, e->now);
+        phone_is_at(e, r->from.listener, &r->from.source, r->phone);
 }
 
 /* ---- what we write --------------------------------------------------------------------------- */

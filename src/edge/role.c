@@ -213,32 +213,81 @@ void role_store_silent(struct edge *e, struct relay *r)
     answer_unstored(e, r, SLICE("No Answer From The Store"));
 }
 
-/* This phone is at that address now: its worker has to know. */
-static void note_phone(struct edge *e, const struct relay *r, uint32_t phone)
+/* ---- phones over UDP ------------------------------------------------------------------------- */
+
+enum { TOLD_AT_ONCE = 8 };
+
+static void hand_phone(struct edge *e, uint32_t to, const struct hand *head)
 {
-    const struct origin *from = &r->from;
-    if (!is_phone_by_udp(from))
-        return;
-    if (from->flow.worker == e->worker || from->flow.worker >= e->workers) {
-        phones_note(e->phones, from->listener, &from->source, phone, e->now);
-        return;
-    }
     struct action *a = emit(e, ACT_HANDOVER);
-    a->worker = (uint8_t)from->flow.worker;
-    a->hand = (struct hand){.kind = HAND_PHONE,
-                            .listener = from->listener,
-                            .transport = TP_UDP,
-                            .from_worker = (uint8_t)e->worker,
-                            .flow = {.slot = phone, .worker = from->flow.worker},
-                            .source = from->source};
+    a->worker = (uint8_t)to;
+    a->hand = *head;
     emit_bytes(e, a, SLICE_NONE);
     e->count.handed_over++;
 }
 
-void edge_on_phone(struct edge *e, const struct event *ev)
+/* Any worker may have to send there, perhaps by what another process has stored: all of them know
+ * who is at an address. The last one that a step has room for tells the rest. */
+static void tell_workers(struct edge *e, struct hand head, uint64_t others)
 {
-    phones_note(e->phones, ev->listener, &ev->source, ev->flow.slot, e->now);
+    for (unsigned told = 0; others != 0 && told < TOLD_AT_ONCE; told++) {
+        uint32_t to = (uint32_t)__builtin_ctzll(others);
+        others &= others - 1;
+        head.arrived_wall_ns = told + 1 == TOLD_AT_ONCE ? others : 0;
+        hand_phone(e, to, &head);
+    }
 }
+
+static struct hand head_of(const struct edge *e, uint8_t listener, const struct addr *a,
+                           uint32_t phone)
+{
+    return (struct hand){.kind = HAND_PHONE,
+                         .listener = listener,
+                         .transport = TP_UDP,
+                         .from_worker = (uint8_t)e->worker,
+                         .flow = {.slot = phone, .worker = e->worker},
+                         .source = *a};
+}
+
+/* A phone has registered from an address that this worker hears. */
+void phone_is_at(struct edge *e, uint8_t listener, const struct addr *a, uint32_t phone)
+{
+    struct hand head = head_of(e, listener, a, phone);
+    enum phones_news news = phones_note(e->phones, listener, a, phone, e->now);
+    uint64_t all = e->workers < 64 ? (1ULL << e->workers) - 1 : UINT64_MAX;
+    head.reserved = (uint16_t)news;
+    if (news != PHONES_SAME)
+        tell_workers(e, head, all & ~(1ULL << e->worker));
+}
+
+void edge_on_phone(struct edge *e, const struct event *ev, unsigned how, uint64_t others)
+{
+    struct hand head = head_of(e, ev->listener, &ev->source, ev->flow.slot);
+    if (how == 0) {
+        phone_is_at(e, ev->listener, &ev->source, ev->flow.slot);
+        return;
+    }
+    head.reserved = (uint16_t)how;
+    phones_copy(e->phones, ev->listener, &ev->source, ev->flow.slot, (enum phones_news)how, e->now);
+    tell_workers(e, head, others);
+}
+
+static void note_phone(struct edge *e, const struct relay *r, uint32_t phone)
+{
+    const struct origin *from = &r->from;
+    struct hand head = head_of(e, from->listener, &from->source, phone);
+    if (!is_phone_by_udp(from))
+        return;
+    if (from->flow.worker == e->worker || from->flow.worker >= e->workers) {
+        phone_is_at(e, from->listener, &from->source, phone);
+        return;
+    }
+    /* Who hears it knows whether it is alone there, and says so; until then this much is sure. */
+    phones_copy(e->phones, from->listener, &from->source, phone, PHONES_ADDED, e->now);
+    hand_phone(e, from->flow.worker, &head);
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
 
 static void answer_stored(struct edge *e, struct relay *r)
 {

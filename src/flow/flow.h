@@ -111,9 +111,14 @@ size_t phones_memory(uint32_t max);
 struct phones *phones_new(struct arena *mem, uint32_t max, struct hash_seed seed);
 /* Something came from there. */
 void phones_heard(struct phones *p, uint8_t listener, const struct addr *a, mono_ns now);
-/* A registration from there succeeded. */
-void phones_note(struct phones *p, uint8_t listener, const struct addr *a, uint32_t phone,
-                 mono_ns now);
+/* A registration from there succeeded. What other workers should know of it: nothing new, a line
+ * more, or that this phone alone is there now. */
+enum phones_news { PHONES_SAME, PHONES_ADDED, PHONES_ALONE };
+enum phones_news phones_note(struct phones *p, uint8_t listener, const struct addr *a,
+                             uint32_t phone, mono_ns now);
+/* What another worker, which hears that address, has noted. */
+void phones_copy(struct phones *p, uint8_t listener, const struct addr *a, uint32_t phone,
+                 enum phones_news news, mono_ns now);
 /* At start: what was stored by another process says that it was there once. When it says so of two
  * phones, neither is believed before it registers. */
 void phones_claim(struct phones *p, uint8_t listener, const struct addr *a, uint32_t phone);

@@ -142,19 +142,30 @@ void phones_claim(struct phones *p, uint8_t listener, const struct addr *a, uint
     }
 }
 
-void phones_note(struct phones *p, uint8_t listener, const struct addr *a, uint32_t phone,
-                 mono_ns now)
+void phones_copy(struct phones *p, uint8_t listener, const struct addr *a, uint32_t phone,
+                 enum phones_news news, mono_ns now)
 {
     uint64_t key = phone_key(p, listener, a);
     struct phone_entry *at = find(p, key);
-    if (at == NULL) {
+    if (at == NULL)
         at = place_of(p, key);
+    if (at->key != key || news == PHONES_ALONE)
         *at = (struct phone_entry){.key = key};
-    } else if (is_another(at, phone) || (!has_line(at, phone) && is_silent(at, now))) {
-        *at = (struct phone_entry){.key = key};
-    }
     at->heard_s = seconds(now);
     add_line(at, phone);
+}
+
+enum phones_news phones_note(struct phones *p, uint8_t listener, const struct addr *a,
+                             uint32_t phone, mono_ns now)
+{
+    struct phone_entry *at = find(p, phone_key(p, listener, a));
+    enum phones_news news = PHONES_ADDED;
+    if (at == NULL || is_another(at, phone) || (!has_line(at, phone) && is_silent(at, now)))
+        news = PHONES_ALONE;
+    else if (has_line(at, phone))
+        news = PHONES_SAME;
+    phones_copy(p, listener, a, phone, news, now);
+    return news;
 }
 
 bool phones_match(const struct phones *p, uint8_t listener, const struct addr *a, uint32_t phone)
