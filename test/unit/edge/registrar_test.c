@@ -1081,6 +1081,55 @@ static void many_workers_hear_of_the_end(void **state)
     drained(w);
 }
 
+static void forget_hands(struct world *w)
+{
+    for (unsigned i = 0; i < w->handed_count; i++)
+        free(w->handed[i].p);
+    w->handed_count = 0;
+}
+
+/* Who hears a phone tells all others, once, and in bounded steps. */
+static void many_workers_hear_of_a_phone(void **state)
+{
+    (void)state;
+    struct world *w = plan(), *x = plan();
+    w->workers = x->workers = 20;
+    x->worker = 5;
+    world_start(w);
+    world_start(x);
+    struct hand head = {.kind = HAND_PHONE,
+                        .listener = 0,
+                        .transport = TP_UDP,
+                        .flow = {.slot = 77},
+                        .source = world_peer("bob")};
+    struct event ev = {.kind = EV_HANDED, .bytes = slice_of(&head, sizeof head)};
+    uint64_t told = 0;
+    world_step(w, &ev);
+    assert_int_equal(w->handed_count, 8);
+    for (unsigned i = 0; i < w->handed_count; i++) {
+        struct hand copy;
+        memcpy(&copy, w->handed[i].p, sizeof copy);
+        told |= 1ULL << w->handed[i].worker | copy.arrived_wall_ns;
+        assert_int_equal(copy.reserved, PHONES_ALONE);
+        assert_int_equal(copy.flow.slot, 77);
+    }
+    assert_true(told == ((1ULL << 20) - 2));
+    /* One of them tells the rest; no other repeats it. */
+    memcpy(&head, w->handed[7].p, sizeof head);
+    world_step(x, &ev);
+    assert_int_equal(x->handed_count, 8);
+    forget_hands(x);
+    memcpy(&head, w->handed[0].p, sizeof head);
+    world_step(x, &ev);
+    assert_int_equal(x->handed_count, 0);
+    forget_hands(w);
+    head.reserved = 0; /* the same again is no news */
+    world_step(w, &ev);
+    assert_int_equal(w->handed_count, 0);
+    drained(w);
+    drained(x);
+}
+
 /* Each worker sees all of them, and takes its own. */
 static void records_at_start(void **state)
 {
@@ -1207,6 +1256,7 @@ int main(void)
         cmocka_unit_test(a_remote_caller_that_leaves),
         cmocka_unit_test(a_phone_over_udp_on_another_worker),
         cmocka_unit_test(many_workers_hear_of_the_end),
+        cmocka_unit_test(many_workers_hear_of_a_phone),
         cmocka_unit_test(records_at_start),
         cmocka_unit_test(records_that_contradict_each_other),
     };
