@@ -126,8 +126,8 @@ struct hand {
 };
 enum {
     HAND_SEND = 200, /* "send these bytes on your flow" */
-    HAND_FLOW_GONE,  /* "bindings that came over this flow are void"; arrived_wall_ns: bit per worker
-                        that has yet to be told */
+    HAND_FLOW_GONE,  /* "bindings that came over this flow are void"; arrived_wall_ns: bit per
+                        worker that has yet to be told */
     HAND_PHONE,      /* "this phone (flow.slot) has registered from `source`, which you hear", or
                         (`reserved` not 0) which somebody hears: see edge_on_phone() */
 };
