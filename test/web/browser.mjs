@@ -33,7 +33,10 @@ const browser = spawn("chromium", [
   "--disable-dev-shm-usage", "--ignore-certificate-errors", "--use-fake-device-for-media-stream",
   "--use-fake-ui-for-media-stream", "--disable-features=WebRtcHideLocalIpsWithMdns",
   "--remote-debugging-pipe", `--user-data-dir=${profile}`, "about:blank",
-], { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"] });
+], {
+  stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"],
+  env: { ...process.env, HOME: profile, TMPDIR: profile }, // what it leaves behind goes with it
+});
 
 // Its helpers write into the profile until they notice that the browser is gone.
 let status = 1;
