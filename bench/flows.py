@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a phone costs: memory of its flow and its binding, CPU of connecting, registering and
-refreshing, beside a bare TLS acceptor that answers and holds."""
+refreshing, beside a bare TLS acceptor that answers and holds. What it gets for that: how soon its
+second flow rings when the first is cut, and what it was promised is there after kill -9."""
 import json
 import os
+import random
+import statistics
 import subprocess
 import time
 
-from kit import procs
+from kit import ends, phone, procs, relay, sip
 from measure import TOOLS, pss_bytes, threads_ns
 
 DOMAIN = "example.com"
@@ -24,8 +27,14 @@ class Phones:
         t.keep(self)
 
     def do(self, command):
+        self.say(command)
+        return self.heard()
+
+    def say(self, command):
         self.child.stdin.write(command + "\n")
         self.child.stdin.flush()
+
+    def heard(self):
         return json.loads(self.child.stdout.readline())
 
     def close(self):
@@ -164,3 +173,100 @@ def part_pings(t, args, out):
     pings = weir.counters().get("pings_sent", 0)
     out.row(f"{count:,} flows pinged every 30 s ({pings} pings)", f"{share * 100:.2f} % of a core",
             "under 1 %", share < 0.01 and pings > 0, ping_share=share)
+
+
+# ---- what is kept ----------------------------------------------------------------------------
+
+class TwoFlows:
+    """A phone with two flows: the first through a relay that can cut it, the second direct."""
+    reg_id = {"first": 2, "second": 1}
+
+    def __init__(self, t, transport):
+        self.t, self.transport = t, transport
+        self.edge = (t.ip(1), PORTS[transport])
+        self.relay = t.keep(relay.Relay(t.ip(30), self.edge))
+        self.second = self.way("second", self.edge)
+
+    def way(self, which, to):
+        one = phone.Phone(self.t.ip(31), "bob", DOMAIN, self.transport)
+        self.t.keep(one).join(to)
+        return one.register(f";reg-id={self.reg_id[which]};"
+                            '+sip.instance="<urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6>"',
+                            [("Supported", "path, outbound")])
+
+    def round(self, caller, cut):
+        """A call, while `cut` happens to the first flow, which is the newest and so asked first.
+        `cut`: "before" the call, "under" it: once its INVITE is there, or "none". ms until it rings
+        at the flow that is left."""
+        first = self.way("first", self.relay.address)
+        if cut == "under":
+            first.invite = ()  # it never rings there
+        call = ends.Call(caller, caller.conns[0], uri=f"sip:bob@{DOMAIN}")
+        start = time.monotonic()
+        if cut == "before":
+            self.relay.reset()
+        call.invite()
+        if cut == "under":
+            ends.until(lambda: first.rang(call), "the INVITE on the flow that is cut", pause=0.001)
+            time.sleep(random.uniform(0, 0.05))
+            start = time.monotonic()
+            self.relay.reset()
+        ends.equal(call.final().status, 200, f"a call, its phone's flow cut: {cut}")
+        rings = (first if cut == "none" else self.second).rang(call)
+        ends.check(rings and (cut == "under" or not (first.rang(call) and self.second.rang(call))),
+                   "one flow rings")
+        ends.equal(call.bye().status, 200, "BYE")
+        first.close()
+        return (rings.at - start) * 1000
+
+
+def part_cut(t, args, out):
+    """A phone's flow is cut with a reset: before a call, and while a call's INVITE is under way."""
+    rounds = 10 if args.quick else 50
+    edge(t)
+    caller = t.end(100)
+    caller.connect((t.ip(1), PORTS["tcp"]))
+    for transport in ("tcp", "tls"):
+        one = TwoFlows(t, transport)
+        # Caller to edge to phone: as long as from the phone to the edge and back.
+        whole = statistics.median(one.round(caller, "none") for _ in range(10))
+        for cut, what in (("under", "under a call"), ("before", "before a call")):
+            ms = [one.round(caller, cut) for _ in range(rounds)]
+            bar = whole + 100
+            out.row(f"{transport} flow cut {what}: second rings after",
+                    f"{statistics.median(ms):.1f}, worst of {rounds}: {max(ms):.1f} ms",
+                    f"worst: at most {bar:.0f} ms", max(ms) <= bar,
+                    **{f"{transport}_cut_{cut}_ms": max(ms)})
+
+
+def bound(weir):
+    """The numbers of the addresses that have a binding."""
+    return {int(row["aor"].partition("@")[0][1:]) for row in weir.show("bindings")}
+
+
+def part_kill9(t, args, out):
+    """kill -9 while REGISTERs of 2,000 addresses a second are being acknowledged over TCP."""
+    rounds, rate, first, lost = 3 if args.quick else 20, 2000, 100000, 0
+    path, rates, promised = os.path.join(t.folder, "acknowledged"), [], set()
+    for n in range(rounds):
+        weir = edge(t, limits={"bindings": 400000})
+        weir.may_die = True
+        clients = Phones(t, "tcp", t.ip(1), PORTS["tcp"])
+        ends.equal(clients.do("open 200")["failed"], 0, "connections")
+        clients.say(f"pace {first} {rate} {path}")
+        time.sleep(random.uniform(1, 3))  # when it is killed, is not ours to choose
+        weir.kill()
+        done = clients.heard()
+        clients.close()
+        ends.equal(done["refused"], 0, "refused")
+        rates.append(done["acknowledged"] / done["seconds"])
+        first += done["sent"]
+        with open(path, encoding="ascii") as f:
+            promised = {int(line) for line in f}
+        weir = edge(t, limits={"bindings": 400000})
+        lost += len(promised - bound(weir))
+        ends.equal(weir.stop(), 0, "exit status")
+    out.row(f"kill -9 at {statistics.median(rates):,.0f} REGISTER/s, {rounds} times: lost",
+            f"{lost} of {len(promised):,}", "0 of what was acknowledged", lost == 0,
+            kill9_lost=lost, kill9_acknowledged=len(promised),
+            kill9_rate=statistics.median(rates))

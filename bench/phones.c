@@ -8,11 +8,15 @@
  *     refresh     each registers again
  *     close       all hang up
  *     resume N    as open, with the TLS sessions of those that hung up
+ *     pace FIRST RATE FILE   over the connections there are, register address after address, from
+ *                 number FIRST on, RATE each second, until all connections are gone; the number of
+ *                 each that is acknowledged is written to FILE at once
  *
  * `seconds` is from the first step to the last answer. A phone that is refused, or closed, counts
  * as failed; nothing is tried again. */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/ssl.h>
@@ -33,6 +37,7 @@ enum state { IDLE, CONNECTING, SHAKING, UPGRADING, REGISTERING, REGISTERED, FAIL
 struct phone {
     int fd;
     enum state state;
+    unsigned number; /* of the address that it registers */
     unsigned cseq;
     SSL *ssl;
     SSL_SESSION *session;
@@ -45,7 +50,8 @@ static SSL_CTX *ctx;
 static struct sockaddr_in dest;
 static bool tls, ws;
 static int epfd;
-static unsigned under_way, failed, resumed;
+static unsigned under_way, failed, resumed, refused, acknowledged;
+static int acknowledged_fd = -1;
 
 static double now_s(void)
 {
@@ -86,7 +92,7 @@ static int put_message(struct phone *p, const char *bytes, size_t n)
 
 static void send_register(struct phone *p)
 {
-    unsigned i = (unsigned)(p - phones);
+    unsigned i = p->number;
     const char *up = ws ? "WSS" : tls ? "TLS" : "TCP", *low = ws ? "ws" : tls ? "tls" : "tcp";
     char text[TEXT_MAX];
     p->cseq++;
@@ -96,7 +102,7 @@ static void send_register(struct phone *p)
                      "Max-Forwards: 70\r\n"
                      "From: <sip:u%u@example.com>;tag=f%u\r\n"
                      "To: <sip:u%u@example.com>\r\n"
-                     "Call-ID: c9b3-%u@192.168.0.10\r\n"
+                     "Call-ID: %04x-%u@192.168.0.10\r\n"
                      "CSeq: %u REGISTER\r\n"
                      "Contact: <sip:u%u@192.168.0.10:5060;transport=%s>"
                      ";+sip.instance=\"<urn:uuid:f81d4fae-7dec-11d0-a765-%012u>\";reg-id=1\r\n"
@@ -104,7 +110,7 @@ static void send_register(struct phone *p)
                      "User-Agent: Phone/1.0\r\n"
                      "Expires: 3600\r\n"
                      "Content-Length: 0\r\n\r\n",
-                     up, i, p->cseq, i, i, i, i, p->cseq, i, low, i);
+                     up, i, p->cseq, i, i, i, (unsigned)getpid() & 0xffff, i, p->cseq, i, low, i);
     p->state = REGISTERING;
     if (put_message(p, text, (size_t)n) != 0)
         settle(p, FAILED);
@@ -126,6 +132,7 @@ static void begin(struct phone *p)
     static const int yes = 1;
     under_way++;
     p->in_n = 0;
+    p->number = (unsigned)(p - phones);
     p->state = CONNECTING;
     p->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (p->fd < 0 ||
@@ -161,6 +168,18 @@ static void shake(struct phone *p)
         settle(p, FAILED);
 }
 
+static void note(const struct phone *p, bool fine)
+{
+    char line[16];
+    refused += !fine;
+    acknowledged += fine;
+    if (!fine || acknowledged_fd < 0)
+        return;
+    int n = snprintf(line, sizeof line, "%u\n", p->number);
+    if (write(acknowledged_fd, line, (size_t)n) != n)
+        exit(74);
+}
+
 /* What has come, as far as it matters: a whole answer, and whether it says yes. */
 static void judge(struct phone *p)
 {
@@ -173,6 +192,8 @@ static void judge(struct phone *p)
     size_t used = (size_t)(end + 4 - p->in);
     memmove(p->in, p->in + used, p->in_n - used);
     p->in_n -= used;
+    if (p->state == REGISTERING)
+        note(p, fine);
     if (p->state == UPGRADING && fine)
         send_register(p);
     else if (p->state == REGISTERING || p->state == UPGRADING)
@@ -277,6 +298,46 @@ static void hang_up(struct phone *p)
     p->state = IDLE;
 }
 
+/* The next phone after `*at` whose connection is free. NULL when none is. */
+static struct phone *free_phone(unsigned *at, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        *at = (*at + 1) % count;
+        if (phones[*at].state == REGISTERED)
+            return &phones[*at];
+    }
+    return NULL;
+}
+
+static void pace(unsigned first, unsigned rate, unsigned count, const char *path)
+{
+    double start = now_s(), end = start;
+    unsigned before = failed, sent = 0, at = 0;
+    refused = acknowledged = 0;
+    acknowledged_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (acknowledged_fd < 0)
+        exit(73);
+    while (failed - before < count && now_s() - start < WAIT_S) {
+        struct phone *p;
+        while (sent < (now_s() - start) * rate && (p = free_phone(&at, count)) != NULL) {
+            p->number = first + sent++;
+            under_way++;
+            send_register(p);
+        }
+        struct epoll_event events[EVENTS];
+        int n = epoll_wait(epfd, events, EVENTS, 1);
+        for (int i = 0; i < n; i++)
+            on_event(events[i].data.ptr);
+        if (failed == before)
+            end = now_s();
+    }
+    close(acknowledged_fd);
+    acknowledged_fd = -1;
+    printf("{\"did\":\"pace\",\"sent\":%u,\"acknowledged\":%u,\"refused\":%u,\"seconds\":%.3f}\n",
+           sent, acknowledged, refused, end - start);
+    fflush(stdout);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 5) {
@@ -299,9 +360,9 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < PHONES_MAX; i++)
         phones[i].fd = -1;
     epfd = epoll_create1(EPOLL_CLOEXEC);
-    char line[64];
+    char line[512], path[400];
     while (fgets(line, sizeof line, stdin) != NULL) {
-        unsigned n = 0;
+        unsigned n = 0, rate = 0;
         if (sscanf(line, "open %u", &n) == 1 && n <= PHONES_MAX) {
             run(begin, count, n, at_once, "open");
             count = n;
@@ -312,6 +373,8 @@ int main(int argc, char **argv)
             run(refresh, 0, count, at_once, "refresh");
         } else if (strcmp(line, "close\n") == 0) {
             run(hang_up, 0, count, at_once, "close");
+        } else if (sscanf(line, "pace %u %u %399s", &n, &rate, path) == 3) {
+            pace(n, rate, count, path);
         } else {
             break;
         }

@@ -9,7 +9,7 @@ stateful, event log on. CPU time is read from the schedstat of all threads and d
 bare relay carries the same calls, before Weir in the chain, in the same run. All on loopback.
 
 Parts: cpu (also memory, losses), alone, delay, kill, loop, malloc, parse, kamailio; of phones
-(flows.py): idle, flows, pings.
+(flows.py): idle, flows, pings, cut, kill9.
 """
 import argparse
 import json

@@ -31,6 +31,8 @@ class Relay:
         except OSError:
             near.close()
             return
+        for s in (near, far):  # packets go on as they come
+            s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self.lock:
             self.pairs[near], self.pairs[far] = far, near
         for s in (near, far):
