@@ -120,7 +120,8 @@ static void wrap_contact(struct edge *e, struct slice value, bool ours, struct s
     sip_edit_replace(&e->edits, at, text_slice(&t));
 }
 
-/* Each Contact that we write over takes an edit of the message. */
+/* Can each SIP Contact be written over? One that stayed as it is would tell the registrar to send
+ * calls wherever an outsider likes. Each takes an edit of the message. */
 bool path_has_room(struct edge *e, const struct origin *from)
 {
     enum { CONTACTS_MAX = 32 };
@@ -129,9 +130,18 @@ bool path_has_room(struct edge *e, const struct origin *from)
         e->opts->path != PATH_CONTACT)
         return true;
     struct sip_values v = sip_values(&e->msg, SIP_H_CONTACT);
-    while (sip_next_value(&v))
-        count++;
-    return count <= CONTACTS_MAX;
+    while (sip_next_value(&v)) {
+        struct slice value = sip_slice(&e->msg, v.value);
+        struct sip_nameaddr na;
+        struct sip_uri u;
+        if (++count > CONTACTS_MAX)
+            return false;
+        if (!slice_equal(value, SLICE("*")) &&
+            (sip_nameaddr_parse(value, &na) != 0 || sip_uri_parse(na.uri, &u) != 0 ||
+             (is_sip(&u) && na.uri.n > URI_BYTES_MAX)))
+            return false;
+    }
+    return v.err == 0;
 }
 
 /* Puts the way back into a REGISTER that came from a phone. */
@@ -140,11 +150,16 @@ void push_path(struct edge *e, struct relay *r, const struct try *t)
     if (e->edits_drop_vias == 0) /* as it came; else what it was for the try before */
         r->phone = is_phone_by_udp(r) ? phone_of(e->edits.m) : 0;
     bool again = r->own_path || r->own_contacts; /* as begun, whatever a reload says */
-    if (!again && (e->opts->path == PATH_OFF || r->from.side != SIDE_OUTSIDE))
+    if (!again && r->from.side != SIDE_OUTSIDE)
+        return;
+    bool writes_path = again ? r->own_path : e->opts->path == PATH_HEADER;
+    if (!writes_path) /* what an outsider says would lead calls anywhere; ours goes before it */
+        sip_drop_headers(&e->edits, SIP_H_PATH);
+    if (!again && e->opts->path == PATH_OFF)
         return;
     char buf[TOKEN_TEXT_MAX];
     struct slice token = flow_token(e, r, buf);
-    if (again ? r->own_path : e->opts->path == PATH_HEADER) {
+    if (writes_path) {
         push_path_line(e, token, t->hop.listener);
         e->edits_path = true;
         return;

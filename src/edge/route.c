@@ -517,7 +517,7 @@ void route_request(struct edge *e, const struct origin *from, struct where *w)
         return;
     }
     if (!path_has_room(e, from)) {
-        refuse(w, 403, SLICE("Too Many Contacts"));
+        refuse(w, 403, SLICE("Contacts Not Allowed"));
         return;
     }
     bool was_strict = s.uri.p != NULL;

@@ -718,6 +718,48 @@ static void too_many_contacts(void **state)
     drained(w);
 }
 
+/* What cannot be written over does not reach the registrar: it would call there. */
+static void contacts_that_would_stay(void **state)
+{
+    (void)state;
+    struct world *w = contact_world();
+    char long_one[1100] = "<sip:x@10.0.0.9;p=";
+    memset(long_one + strlen(long_one), 'a', 1050);
+    strcat(long_one, ">");
+    const char *const bad[] = {long_one, "<sip:x@10.0.0.9:99999>", "<sip:x@>",
+                               "<sip:a@192.168.1.9>, <sip:x@10.0.0.9:99999>"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        char *text = registration("alice", bad[i], "");
+        world_udp(w, 0, nat1, text);
+        free(text);
+        EXPECT(w, "0 udp0 203.0.113.9:40001 403 REGISTER");
+        world_forget(w);
+    }
+    drained(w);
+}
+
+/* Where we write no Path, nobody outside writes one either. */
+static void path_of_an_outsider(void **state)
+{
+    (void)state;
+    for (int mode = 0; mode < 2; mode++) {
+        struct world *w = world_plan();
+        w->opts.edge.path = mode == 0 ? PATH_CONTACT : PATH_OFF;
+        world_start(w);
+        char *text =
+            registration("alice", same_contact, "Path: <sip:10.0.0.9;lr>\nPath: <sip:b;lr>\n");
+        world_udp(w, 0, nat1, text);
+        EXPECT(w, "0 udp2 a REGISTER");
+        world_unreachable(w, "a");
+        EXPECT(w, "0 udp2 b REGISTER");
+        const char *m = world_last_request(w, "b", "REGISTER");
+        assert_string_equal(world_header(m, "Path", 0), "");
+        world_answer(w, "b", "REGISTER", 200, NULL);
+        free(text);
+        drained(w);
+    }
+}
+
 /* ---- fleet ----------------------------------------------------------------------------------- */
 
 static const struct edge_neighbour *neighbour(uint16_t id)
@@ -923,6 +965,8 @@ int main(void)
         cmocka_unit_test(forged_contacts),
         cmocka_unit_test(star_is_left_alone),
         cmocka_unit_test(too_many_contacts),
+        cmocka_unit_test(contacts_that_would_stay),
+        cmocka_unit_test(path_of_an_outsider),
         cmocka_unit_test(token_of_another_edge),
         cmocka_unit_test(a_neighbour_passes_on_its_own_address),
         cmocka_unit_test(dialog_of_another_edge),
