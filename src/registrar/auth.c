@@ -3,7 +3,10 @@
  * Who sends a REGISTER: Digest authentication (RFC 7616, 8760; RFC 3261 22).
  *
  *   nonce = base64url( made, Unix s 5 | salt 4 | MAC 12 )
- *   MAC   = HMAC-SHA-256( fleet's key, "weir-nonce" realm made salt ), its first 96 bits
+ *   MAC   = HMAC-SHA-256( fleet's key, "weir-nonce" realm made salt asker ), its first 96 bits
+ *
+ * asker: over UDP the address that the challenge goes to, else nothing. Calls will go there: who
+ * has an account could aim them at anybody by a forged source, but does not hear the nonce.
  *
  * No nonce is kept to be believed: any registrar of the fleet verifies any other's. Against replay
  * the counts of the last few thousand nonces are remembered, and one that does not grow is stale.
@@ -159,19 +162,26 @@ static bool find_credentials(const struct registrar *r, const struct sip_msg *m,
 
 /* ---- nonces ---------------------------------------------------------------------------------- */
 
-static void nonce_mac(const struct registrar_opts *o, const struct token_key *k,
-                      const uint8_t *body, uint8_t ret_mac[32])
+static struct slice asker_of(const struct reg_origin *from)
 {
-    struct slice parts[] = {SLICE("weir-nonce"), o->realm, slice_of(body, NONCE_BODY_BYTES)};
-    flow_mac(k, parts, 3, ret_mac);
+    bool may_be_forged = from->direct && from->transport == TP_UDP;
+    return may_be_forged ? slice_of(from->source.ip, from->source.family == 4 ? 4 : 16)
+                         : SLICE_NONE;
 }
 
-static void nonce_put(struct registrar *r, struct text *t, uint64_t wall_s)
+static void nonce_mac(const struct registrar_opts *o, const struct token_key *k,
+                      const uint8_t *body, struct slice asker, uint8_t ret_mac[32])
+{
+    struct slice parts[] = {SLICE("weir-nonce"), o->realm, slice_of(body, NONCE_BODY_BYTES), asker};
+    flow_mac(k, parts, asker.n > 0 ? 4 : 3, ret_mac);
+}
+
+static void nonce_put(struct registrar *r, struct text *t, struct slice asker, uint64_t wall_s)
 {
     uint8_t raw[NONCE_BYTES], mac[32];
     char text[NONCE_BYTES * 2];
     (void)bytes_put_be(bytes_put_be(raw, wall_s, 5), prng_u64(&r->prng), 4);
-    nonce_mac(r->opts, &r->opts->keys->key[0], raw, mac);
+    nonce_mac(r->opts, &r->opts->keys->key[0], raw, asker, mac);
     memcpy(raw + NONCE_BODY_BYTES, mac, NONCE_MAC_BYTES);
     text_base64url_encode(raw, sizeof raw, text);
     text_put(t, slice_of(text, text_base64url_size(sizeof raw)));
@@ -185,16 +195,16 @@ static bool mac_equal(const uint8_t *a, const uint8_t *b)
     return differ == 0;
 }
 
-/* Is it of the fleet's making, and young enough? */
-static bool nonce_is_good(const struct registrar *r, struct slice nonce, uint64_t wall_s,
-                          uint32_t *ret_made_s)
+/* Is it of the fleet's making, for this asker, and young enough? */
+static bool nonce_is_good(const struct registrar *r, struct slice nonce, struct slice asker,
+                          uint64_t wall_s, uint32_t *ret_made_s)
 {
     uint8_t raw[NONCE_BYTES], mac[32];
     if (text_base64url_decode(nonce, raw, sizeof raw) != NONCE_BYTES)
         return false;
     bool is_ours = false;
     for (unsigned i = 0; i < r->opts->keys->count; i++) {
-        nonce_mac(r->opts, &r->opts->keys->key[i], raw, mac);
+        nonce_mac(r->opts, &r->opts->keys->key[i], raw, asker, mac);
         is_ours |= mac_equal(mac, raw + NONCE_BODY_BYTES);
     }
     const uint8_t *p = raw;
@@ -311,12 +321,12 @@ static bool is_right(const struct registrar *r, const struct sip_msg *m,
 /* ---- answers --------------------------------------------------------------------------------- */
 
 static void put_challenge(struct registrar *r, struct text *t, struct slice algorithm,
-                          bool is_stale, uint64_t wall_s)
+                          struct slice asker, bool is_stale, uint64_t wall_s)
 {
     TEXT_LIT(t, "WWW-Authenticate: Digest realm=\"");
     text_put(t, r->opts->realm);
     TEXT_LIT(t, "\", nonce=\"");
-    nonce_put(r, t, wall_s);
+    nonce_put(r, t, asker, wall_s);
     TEXT_LIT(t, "\", algorithm=");
     text_put(t, algorithm);
     TEXT_LIT(t, ", qop=\"auth\"");
@@ -325,15 +335,15 @@ static void put_challenge(struct registrar *r, struct text *t, struct slice algo
     TEXT_LIT(t, "\r\n");
 }
 
-static int challenge(struct registrar *r, bool is_stale, uint64_t wall_s, struct arena *scratch,
-                     struct reg_answer *ret)
+static int challenge(struct registrar *r, struct slice asker, bool is_stale, uint64_t wall_s,
+                     struct arena *scratch, struct reg_answer *ret)
 {
     struct text t = registrar__scratch_text(scratch, 512 + 2 * r->opts->realm.n);
     /* The one that we like better on top (RFC 8760 2.4). */
     if (r->offer_sha256)
-        put_challenge(r, &t, SLICE("SHA-256"), is_stale, wall_s);
+        put_challenge(r, &t, SLICE("SHA-256"), asker, is_stale, wall_s);
     if (r->offer_md5)
-        put_challenge(r, &t, SLICE("MD5"), is_stale, wall_s);
+        put_challenge(r, &t, SLICE("MD5"), asker, is_stale, wall_s);
     *ret = (struct reg_answer){.status = 401, .extra = registrar__scratch_keep(scratch, &t)};
     return 401;
 }
@@ -363,9 +373,11 @@ static bool uri_is_ours(const struct registrar_opts *o, const struct sip_msg *m,
 }
 
 int registrar__authenticate(struct registrar *r, const struct sip_msg *m, struct slice user,
-                            uint64_t wall_ns, struct arena *scratch, struct reg_answer *ret)
+                            const struct reg_origin *from, uint64_t wall_ns, struct arena *scratch,
+                            struct reg_answer *ret)
 {
     const struct registrar_opts *o = r->opts;
+    const struct slice asker = asker_of(from);
     uint64_t wall_s = wall_ns / NS_S;
     struct credentials c;
     enum digest_algorithm algorithm;
@@ -374,13 +386,13 @@ int registrar__authenticate(struct registrar *r, const struct sip_msg *m, struct
     if (o->keys == NULL || o->keys->count == 0)
         return refuse(ret, 500, SLICE("No Key For Nonces"));
     if (!find_credentials(r, m, &c, &algorithm) || !nc_parse(c.nc, &nc))
-        return challenge(r, false, wall_s, scratch, ret);
+        return challenge(r, asker, false, wall_s, scratch, ret);
     struct slice username = plain_username(c.username, bytes);
     if (!is_right(r, m, &c, algorithm, username))
-        return challenge(r, false, wall_s, scratch, ret);
+        return challenge(r, asker, false, wall_s, scratch, ret);
     /* Only who knows the password is told that nothing but the nonce is wrong (RFC 7616 3.3). */
-    if (!nonce_is_good(r, c.nonce, wall_s, &made_s) || !nonce_count(r, c.nonce, made_s, nc))
-        return challenge(r, true, wall_s, scratch, ret);
+    if (!nonce_is_good(r, c.nonce, asker, wall_s, &made_s) || !nonce_count(r, c.nonce, made_s, nc))
+        return challenge(r, asker, true, wall_s, scratch, ret);
     if (!uri_is_ours(o, m, c.uri))
         return refuse(ret, 400, SLICE("Digest Of Another URI"));
     if (!slice_equal(username, user))

@@ -105,8 +105,8 @@ static int judge_user(struct request *q)
     size_t at = q->aor.n;
     while (q->aor.p[at - 1] != '@')
         at--;
-    return registrar__authenticate(q->r, q->m, slice_take(q->aor, at - 1), q->wall_ns, q->scratch,
-                                   q->ret);
+    return registrar__authenticate(q->r, q->m, slice_take(q->aor, at - 1), q->from, q->wall_ns,
+                                   q->scratch, q->ret);
 }
 
 /* ---- Contacts -------------------------------------------------------------------------------- */

@@ -236,7 +236,8 @@ struct slice registrar__digest(enum digest_algorithm algorithm, struct slice ha1
 /* Judges the Authorization of a REGISTER for `user` (unescaped user part of the AOR). 0: let in;
  * else a status, with ret->extra and ret->reason. RFC 7616, 8760. */
 int registrar__authenticate(struct registrar *r, const struct sip_msg *m, struct slice user,
-                            uint64_t wall_ns, struct arena *scratch, struct reg_answer *ret);
+                            const struct reg_origin *from, uint64_t wall_ns, struct arena *scratch,
+                            struct reg_answer *ret);
 bool registrar__user_known(const struct registrar *r, struct slice aor);
 
 /* ---- small ----------------------------------------------------------------------------------- */

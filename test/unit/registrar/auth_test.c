@@ -447,6 +447,36 @@ static void age_and_keys(void **state)
     office_close(o);
 }
 
+/* Over UDP a nonce is good where it was heard, so no forged source brings a binding. */
+static void a_nonce_is_for_who_hears_it(void **state)
+{
+    (void)state;
+    struct office *o = office_open();
+    struct client k = client_new("alice", "secret");
+    char nonce[128];
+    o->from.transport = TP_UDP;
+    o->from.flow.gen = 0;
+    desk_copy(nonce, sizeof nonce, slice_cstr(ask_nonce(o)));
+    k.nonce = nonce;
+    o->from.source.ip[3] ^= 1; /* somebody else's address */
+    assert_int_equal(send(o, ALICE, client_lines(&k)), 401);
+    assert_true(is_stale(o));
+    o->from.source.ip[3] ^= 1;
+    o->from.source.port ^= 1; /* a NAT may give another port */
+    assert_int_equal(send(o, ALICE, client_lines(&k)), 200);
+    /* Over a connection nobody forges it, and through another edge it is that edge's. */
+    o->from.transport = TP_TLS;
+    desk_copy(nonce, sizeof nonce, slice_cstr(ask_nonce(o)));
+    o->from.source.ip[3] ^= 1;
+    assert_int_equal(send(o, ALICE, client_lines(&k)), 200);
+    o->from.transport = TP_UDP;
+    k.nc = 2;
+    assert_int_equal(send(o, ALICE, client_lines(&k)), 401);
+    o->from.direct = false;
+    assert_int_equal(send(o, ALICE, client_lines(&k)), 200);
+    office_close(o);
+}
+
 /* Another registrar, born with other seeds, believes our nonce. */
 static void the_fleet_believes(void **state)
 {
@@ -522,19 +552,13 @@ static void known_by_credentials(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rfc7616_3_9_1),
-        cmocka_unit_test(authorizations),
-        cmocka_unit_test(challenge),
-        cmocka_unit_test(lets_in),
-        cmocka_unit_test(keeps_out),
-        cmocka_unit_test(no_enumeration),
-        cmocka_unit_test(counts_grow),
-        cmocka_unit_test(many_nonces),
-        cmocka_unit_test(age_and_keys),
-        cmocka_unit_test(the_fleet_believes),
-        cmocka_unit_test(no_key_is_no_key),
-        cmocka_unit_test(forged_nonces),
-        cmocka_unit_test(known_by_credentials),
+        cmocka_unit_test(rfc7616_3_9_1),      cmocka_unit_test(authorizations),
+        cmocka_unit_test(challenge),          cmocka_unit_test(lets_in),
+        cmocka_unit_test(keeps_out),          cmocka_unit_test(no_enumeration),
+        cmocka_unit_test(counts_grow),        cmocka_unit_test(many_nonces),
+        cmocka_unit_test(age_and_keys),       cmocka_unit_test(a_nonce_is_for_who_hears_it),
+        cmocka_unit_test(the_fleet_believes), cmocka_unit_test(no_key_is_no_key),
+        cmocka_unit_test(forged_nonces),      cmocka_unit_test(known_by_credentials),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
