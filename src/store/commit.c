@@ -6,7 +6,10 @@
  * passes, for nothing else makes room. (LMDB's own limit is the map's size, and would refuse
  * deletes as well, as they write pages too.) */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include "store/store_int.h"
 
 /* What a record will take in the tree, against its bytes: pages are not full, and what is in the
@@ -135,6 +138,46 @@ static int commit_all(struct store *s, uint64_t records)
     return 0;
 }
 
+/* ---- what is said ---------------------------------------------------------------------------- */
+
+#define SAID_WITHIN (10 * NS_S)
+
+/* At once when it begins, then every ten seconds: a full disk may stay full until the morning. That
+ * it is over is said when it has been for that long, for deletes pass in between. */
+static void tell(struct store *s, int error, mono_ns now)
+{
+    if (error != 0) {
+        s->failed_at = now;
+        if (s->told_at != 0 && now < mono_add(s->told_at, SAID_WITHIN))
+            return;
+        dprintf(STDERR_FILENO,
+                "weir: notice: bindings are not kept: %s: %s; REGISTERs are answered 500\n", s->dir,
+                strerror(error));
+        s->told_at = now;
+    } else if (s->told_at != 0 && now >= mono_add(s->failed_at, SAID_WITHIN)) {
+        dprintf(STDERR_FILENO, "weir: notice: bindings are kept again: %s\n", s->dir);
+        s->told_at = 0;
+    }
+}
+
+/* A file without a name takes everything, and is gone when the process ends. To refuse phones for
+ * it would be worse for them than what may happen at a restart. */
+static void tell_if_removed(struct store *s, mono_ns now)
+{
+    struct stat st;
+    int fd = -1;
+    if (s->env == NULL || mdb_env_get_fd(s->env, &fd) != 0 || fstat(fd, &st) != 0 ||
+        st.st_nlink > 0)
+        return;
+    if (s->gone_told_at != 0 && now < mono_add(s->gone_told_at, SAID_WITHIN))
+        return;
+    dprintf(STDERR_FILENO,
+            "weir: notice: data.mdb was removed: %s: bindings are lost when weir stops, until "
+            "phones register anew; restart it when that hurts least\n",
+            s->dir);
+    s->gone_told_at = now;
+}
+
 void store_commit(struct store *s)
 {
     uint64_t records;
@@ -158,6 +201,8 @@ void store_commit(struct store *s)
     if (error == 0 && full > 0)
         error = ENOSPC;
     atomic_store_explicit(&s->last_error, error, memory_order_relaxed);
+    tell(s, error, began);
+    tell_if_removed(s, began);
     store_measure(s);
 }
 

@@ -65,6 +65,9 @@ struct store {
     uint64_t log_next; /* number of the next entry */
     uint64_t log_count, log_bytes;
     mono_ns fold_after; /* the last one failed: not before */
+    mono_ns told_at;    /* that nothing is kept; 0 = all is well */
+    mono_ns failed_at;  /* last */
+    mono_ns gone_told_at;
     /* The writer's. */
     struct store_run run;
     pthread_t thread;
