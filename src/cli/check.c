@@ -26,6 +26,54 @@ static const char help[] =
     "Example:\n"
     "  weir check -c /etc/weir/edge.yaml && weir reload\n";
 
+static void say_count(const char *before, unsigned n, const char *what)
+{
+    printf("%s%u %s%s", before, n, what, n == 1 ? "" : "s");
+}
+
+static void say_fine(const char *path, const struct config *c)
+{
+    const struct edge_opts *e = &c->engine.edge;
+    unsigned listeners = 0, targets = 0;
+    for (unsigned i = 0; i < LISTENERS_MAX; i++)
+        listeners += e->listener[i].used;
+    for (unsigned i = 0; i < e->pool_count; i++)
+        targets += e->pools[i].target_count;
+    printf("%s: fine", path);
+    say_count(": ", listeners, "listener");
+    if (e->pool_count > 0) {
+        say_count(", ", e->pool_count, "pool");
+        say_count(" with ", targets, "target");
+    }
+    if (e->registrar.on) {
+        printf(", a registrar of %.*s", SLICE_ARG(e->registrar.domains[0]));
+        if (e->registrar.domain_count > 1)
+            printf(" and %u more", e->registrar.domain_count - 1U);
+        if (e->registrar.digest)
+            say_count(" with ", e->registrar.user_count, "user");
+    }
+    say_count(", ", e->rule_count, "route");
+    say_count(", ", c->workers, "worker");
+    putchar('\n');
+}
+
+static void say_notes(const char *path, const struct config *c)
+{
+    const struct registrar_opts *r = &c->engine.edge.registrar;
+    if (c->tokens_are_random)
+        fprintf(stderr,
+                "%s: note: no secrets.tokens: a random secret at start; open dialogs do "
+                "not survive a restart\n",
+                path);
+    if (r->on && !r->digest)
+        fprintf(stderr,
+                "%s: note: roles.registrar.auth is none: everybody may register as anybody, and "
+                "so take anybody's calls\n",
+                path);
+    if (r->on && r->digest && r->user_count == 0)
+        fprintf(stderr, "%s: note: the credentials file has no users: nobody can register\n", path);
+}
+
 static int check_file(const char *path)
 {
     /* Only a running edge needs keys that nobody can guess. */
@@ -37,21 +85,8 @@ static int check_file(const char *path)
         config_free(c);
         return CLI_CONFIG;
     }
-    unsigned listeners = 0, targets = 0;
-    for (unsigned i = 0; i < LISTENERS_MAX; i++)
-        listeners += c->engine.edge.listener[i].used;
-    for (unsigned i = 0; i < c->engine.edge.pool_count; i++)
-        targets += c->engine.edge.pools[i].target_count;
-    unsigned pools = c->engine.edge.pool_count, routes = c->engine.edge.rule_count;
-    printf("%s: fine: %u listener%s, %u pool%s with %u target%s, %u route%s, %u worker%s\n", path,
-           listeners, listeners == 1 ? "" : "s", pools, pools == 1 ? "" : "s", targets,
-           targets == 1 ? "" : "s", routes, routes == 1 ? "" : "s", c->workers,
-           c->workers == 1 ? "" : "s");
-    if (c->tokens_are_random)
-        fprintf(stderr,
-                "%s: note: no secrets.tokens: a random secret at start; open dialogs do "
-                "not survive a restart\n",
-                path);
+    say_fine(path, c);
+    say_notes(path, c);
     config_free(c);
     return CLI_OK;
 }

@@ -214,6 +214,17 @@ static int switch_workers(struct net *net, struct switching *s, FILE *errors)
     return 0;
 }
 
+void tell_about_users(const struct config *c, FILE *out)
+{
+    const struct registrar_opts *r = &c->engine.edge.registrar;
+    if (!r->on || (r->digest && r->user_count > 0))
+        return;
+    fprintf(out, "weir: notice: %s\n",
+            r->digest ? "the credentials file has no users: nobody can register"
+                      : "roles.registrar.auth is none: everybody may register as anybody, and so "
+                        "take anybody's calls");
+}
+
 int net_reload(struct net *net, FILE *errors)
 {
     struct config *old = net->config;
@@ -243,6 +254,7 @@ int net_reload(struct net *net, FILE *errors)
     net->tls = tls;
     note_farewells(net, old, s);
     (void)logger_switch(net->logger, c, errors);
+    tell_about_users(c, errors);
     if (result > 0)
         return -1; /* somebody may still hold the old one, and the order: both stay */
     free(s);

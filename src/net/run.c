@@ -167,6 +167,7 @@ static void say_ready(const struct net *net)
         fprintf(stderr,
                 "weir: notice: no secrets.tokens: the key of this start is random, so "
                 "dialogs that cross a restart, or another edge of the fleet, are refused\n");
+    tell_about_users(c, stderr);
 }
 
 /* ---- serving --------------------------------------------------------------------------------- */
