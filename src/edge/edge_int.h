@@ -348,6 +348,10 @@ void role_store_silent(struct edge *e, struct relay *r);
 void role_flow_gone(struct edge *e, struct flow_id flow);
 void role_binding_gone(struct edge *e, uint64_t binding);
 void role_expire(struct edge *e);
+/* The AOR that a person means who typed `alice@Example.com`, `sip:alice@example.com` or that in
+ * brackets: canonical, in `t` of REGISTRAR_AOR_BYTES_MAX bytes; what is none of our domains' (any
+ * more) as it stands. */
+struct slice role_typed_aor(struct edge *e, struct slice typed, struct text *t);
 void phone_is_at(struct edge *e, uint8_t listener, const struct addr *a, uint32_t phone);
 void fork_begin(struct edge *e, struct relay *r, const struct where *w);
 void fork_go(struct edge *e, struct relay *r);

@@ -423,14 +423,29 @@ void role_expire(struct edge *e)
     }
 }
 
+struct slice role_typed_aor(struct edge *e, struct slice typed, struct text *t)
+{
+    char bytes[REGISTRAR_AOR_BYTES_MAX + 4];
+    struct sip_uri uri;
+    struct slice aor = slice_trim(typed);
+    if (aor.n > 1 && aor.p[0] == '<' && aor.p[aor.n - 1] == '>')
+        aor = slice_of(aor.p + 1, aor.n - 2);
+    struct text with_scheme = text_into(bytes, sizeof bytes);
+    TEXT_LIT(&with_scheme, "sip:");
+    text_put(&with_scheme, aor);
+    if (!text_fits(&with_scheme))
+        return aor;
+    if ((sip_uri_parse(aor, &uri) == 0 || sip_uri_parse(text_slice(&with_scheme), &uri) == 0) &&
+        registrar_aor(&e->opts->registrar, &uri, t) == 0)
+        return text_slice(t);
+    return aor;
+}
+
 void edge_unbind(struct edge *e, struct slice argument, struct text *t)
 {
-    char buf[REGISTRAR_AOR_BYTES_MAX];
-    struct text canonical = text_into(buf, sizeof buf);
-    struct sip_uri uri;
-    struct slice aor = slice_trim(argument);
-    if (sip_uri_parse(aor, &uri) == 0 && registrar_aor(&e->opts->registrar, &uri, &canonical) == 0)
-        aor = text_slice(&canonical);
+    char bytes[REGISTRAR_AOR_BYTES_MAX];
+    struct text canonical = text_into(bytes, sizeof bytes);
+    struct slice aor = role_typed_aor(e, argument, &canonical);
     unsigned removed = 0;
     for (unsigned n = 1; e->registrar != NULL && n > 0 && may_store(e);) {
         struct text records = records_text(e);

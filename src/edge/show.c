@@ -183,6 +183,7 @@ static void flow_row(struct edge *e, struct text *t, const struct flow *w)
     put_number(t, "pings", w->pings);
     if (flow_name(e->flows, w).n > 0)
         put_text_field(t, "name", flow_name(e->flows, w));
+    put_number(t, "slot", w->id.slot & ~(uint32_t)FLOW_OUT);
     put_number(t, "generation", w->id.gen);
     put_number(t, "worker", e->worker);
     TEXT_LIT(t, "}\n");
@@ -200,6 +201,15 @@ static void show_flows(struct edge *e, uint64_t *cursor, struct text *t)
         flow_row(e, t, w);
     }
     *cursor = at;
+}
+
+/* ---- bindings -------------------------------------------------------------------------------- */
+
+static void show_bindings(struct edge *e, struct slice argument, uint64_t *cursor, struct text *t)
+{
+    char bytes[REGISTRAR_AOR_BYTES_MAX];
+    struct text canonical = text_into(bytes, sizeof bytes);
+    registrar_show(e->registrar, role_typed_aor(e, argument, &canonical), cursor, e->now, t);
 }
 
 /* ---- counters -------------------------------------------------------------------------------- */
@@ -236,7 +246,7 @@ void edge_show(struct edge *e, enum command_kind what, struct slice argument, ui
     else if (what == CMD_SHOW_FLOWS)
         show_flows(e, cursor, t);
     else if (what == CMD_SHOW_BINDINGS && e->registrar != NULL)
-        registrar_show(e->registrar, argument, cursor, e->now, t);
+        show_bindings(e, argument, cursor, t);
     else if (what == CMD_SHOW_BINDINGS)
         *cursor = 0;
     else
