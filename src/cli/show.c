@@ -209,25 +209,37 @@ static void print_transactions(const struct answer_rows *a)
     table_print(t, stdout, "no transactions");
 }
 
+/* "0/12": worker and slot, which name a connection among those of this moment. */
+static void add_flow(struct table *t, struct slice worker, struct slice slot)
+{
+    char text[48];
+    snprintf(text, sizeof text, "%.*s/%.*s", SLICE_ARG(worker), SLICE_ARG(slot));
+    table_add(t, slice_cstr(text));
+}
+
 static void print_flows(const struct answer_rows *a)
 {
-    static const char *const heads[] = {"PEER",      "TRANSPORT", "SIDE",  "LISTENER",
-                                        "OPENED BY", "STATE",     "AGE",   "IN",
-                                        "OUT",       "OPEN",      "WORKER"};
-    struct table *t = table_new(heads, 11);
+    static const char *const heads[] = {"FLOW",  "PEER", "TRANSPORT", "SIDE", "LISTENER", "NAME",
+                                        "STATE", "AGE",  "IDLE",      "IN",   "OUT",      "OPEN"};
+    struct table *t = table_new(heads, 12);
     for (size_t i = 0; i < a->count; i++) {
         const struct row *r = &a->row[i];
+        bool is_ours = slice_equal(row_get(r, "opened_by"), SLICE("us"));
+        if (is_ours)
+            table_add(t, SLICE("by us"));
+        else
+            add_flow(t, row_get(r, "worker"), row_get(r, "slot"));
         table_add(t, row_get(r, "peer"));
         table_add(t, row_get(r, "transport"));
         table_add(t, row_get(r, "side"));
         add_or_dash(t, row_get(r, "listener"));
-        table_add(t, row_get(r, "opened_by"));
+        add_or_dash(t, row_get(r, "name"));
         table_add(t, row_get(r, "state"));
         add_age(t, row_number(r, "age_ms"));
+        add_age(t, row_number(r, "idle_ms"));
         table_add(t, row_get(r, "messages_in"));
         table_add(t, row_get(r, "messages_out"));
         table_add(t, row_get(r, "open"));
-        table_add(t, row_get(r, "worker"));
     }
     table_print(t, stdout, "no flows");
 }
@@ -254,7 +266,17 @@ static void print_workers(const struct answer_rows *a)
 
 /* ---- bindings, store ------------------------------------------------------------------------- */
 
-/* "59 min": how long it lasts yet. */
+/* Of worker/slot/generation the first two, as in the table of flows. */
+static void add_flow_of_binding(struct table *t, struct slice flow)
+{
+    size_t slash = slice_find(flow, '/');
+    struct slice rest = slice_drop(flow, slash + 1);
+    if (slash < flow.n)
+        add_flow(t, slice_take(flow, slash), slice_take(rest, slice_find(rest, '/')));
+    else
+        add_or_dash(t, flow);
+}
+
 static void print_bindings(const struct answer_rows *a)
 {
     static const char *const heads[] = {"AOR", "CONTACT",    "TRANSPORT", "SOURCE", "FLOW",
@@ -266,7 +288,7 @@ static void print_bindings(const struct answer_rows *a)
         table_add(t, row_get(r, "contact"));
         add_or_dash(t, row_get(r, "transport"));
         add_or_dash(t, row_get(r, "source"));
-        add_or_dash(t, row_get(r, "flow"));
+        add_flow_of_binding(t, row_get(r, "flow"));
         add_or_dash(t, row_get(r, "q"));
         add_age(t, row_number(r, "expires_s") * 1000);
         add_or_dash(t, row_get(r, "instance"));
@@ -297,12 +319,28 @@ static const struct {
 #undef X
 };
 
+/* What is no sum since the start. */
+static const struct {
+    const char *name, *what;
+} at_this_moment[] = {
+    {"relays_now", "now: requests held, those that linger included"},
+    {"relays_open_now", "now: of these, without a final answer"},
+    {"tries_now", "now: client transactions, probes and CANCELs included"},
+    {"blocks_now", "now: kept messages"},
+    {"flows_now", "now: stream connections"},
+    {"aors_now", "now: users with bindings"},
+    {"bindings_now", "now: bindings"},
+};
+
 static const char *meaning_of(struct slice name)
 {
     for (size_t i = 0; i < sizeof meanings / sizeof meanings[0]; i++)
         if (slice_equal(name, slice_cstr(meanings[i].name)))
             return meanings[i].what;
-    return "at this moment";
+    for (size_t i = 0; i < sizeof at_this_moment / sizeof at_this_moment[0]; i++)
+        if (slice_equal(name, slice_cstr(at_this_moment[i].name)))
+            return at_this_moment[i].what;
+    return "";
 }
 
 static void print_counters(const struct answer_rows *a)
