@@ -6,6 +6,7 @@ covers: net/keeping.c cli/unbind.c cli/token.c"""
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -222,6 +223,7 @@ def _(t):
     check(store_counter(weir, "refused") > 0, "refused")
     last = next(r for r in weir.show("store") if r["counter"] == "last_error")
     check("No space left" in last["meaning"], f"last error: {last}")
+    check("weir: notice: bindings are not kept: " in weir.output(), weir.output())
     # Bindings can still end, and that makes room again.
     for user in kept[:120]:
         equal(weir.command("unbind", f"{user}@{DOMAIN}")[0], 0, f"unbind {user}")
@@ -230,6 +232,16 @@ def _(t):
     weir.kill()
     weir = start(t, state_size="1MiB")
     equal(set(bindings(weir)), set(kept[120:]) | {"late"}, "bindings after kill -9")
+
+
+@case("registrar store: a file that is removed while weir runs is said")
+def _(t):
+    weir, phones = start(t), Phones(t)
+    equal(phones.register("alice")[0], 200, "REGISTER")
+    check("data.mdb was removed" not in weir.output(), weir.output())
+    shutil.rmtree(os.path.join(t.folder, "state"))
+    equal(phones.register("bob")[0], 200, "phones are not refused for it")
+    until(lambda: "weir: notice: data.mdb was removed: " in weir.output(), "notice")
 
 
 # ---- files that cannot be used ---------------------------------------------------------------
@@ -293,9 +305,14 @@ def _(t):
     for user in ("alice", "bob"):
         for port in (5080, 5081):
             equal(phones.register(user, contact=f"<sip:{user}@192.0.2.9:{port}>")[0], 200, user)
-    status, out, err = weir.command("unbind", f"alice@{DOMAIN}")
+    for typed in (f"alice@{DOMAIN}", f"sip:alice@{DOMAIN.upper()}", f"<sip:alice@{DOMAIN};x=y>",
+                  f"alice@{DOMAIN.upper()}:5060"):
+        out = weir.command("show", "bindings", typed, "-o", "json")[1]
+        equal([r["aor"] for r in procs.json_rows(out)], [f"alice@{DOMAIN}"] * 2, typed)
+    typed = f"sip:alice@{DOMAIN.upper()}"
+    status, out, err = weir.command("unbind", typed)
     equal((status, out), (0, ""), "unbind")
-    check(f"2 bindings of alice@{DOMAIN} removed" in err, err)
+    check(f"2 bindings of {typed} removed" in err, err)
     equal(set(bindings(weir)), {"bob"}, "bindings")
     status, _, err = weir.command("unbind", f"alice@{DOMAIN}")
     equal(status, 1, "nothing to remove")
@@ -303,7 +320,7 @@ def _(t):
     for words in (["unbind"], ["unbind", "a b"], ["unbind", "a", "b"],
                   ["show", "bindings", "a", "b"], ["show", "store", "x"]):
         equal(weir.command(*words)[0], 64, f"usage of {words}")
-    check(f"by an operator: unbind alice@{DOMAIN}" in weir.output(), "on record")
+    check(f"by an operator: unbind {typed}" in weir.output(), "on record")
     until(lambda: store_counter(weir, "entries") == 2, "entries")
     weir.may_die = True
     weir.kill()
@@ -329,6 +346,35 @@ def _(t):
     status, out, _ = weir.command("show", "bindings", f"u7@{DOMAIN}")
     equal(status, 0, "show bindings")
     check(re.search(rf"^AOR +CONTACT.*\nu7@{DOMAIN} +sip:u7@\S+ +udp ", out), out)
+
+
+@case("registrar store: show flows and show bindings name a connection alike")
+def _(t):
+    weir = start(t)
+    equal(Phones(t, tcp=True).register("alice")[0], 200, "REGISTER")
+    flow, row = weir.show("flows")[0], weir.show("bindings")[0]
+    equal(row["flow"], f'{flow["worker"]}/{flow["slot"]}/{flow["generation"]}', "JSON")
+    for what in ("flows", "bindings"):
+        out = weir.command("show", what)[1]
+        check(re.search(rf'\b{flow["worker"]}/{flow["slot"]}\b', out), out)
+
+
+@case("registrar store: who believes everybody, or nobody, is told")
+def _(t):
+    weir = start(t)
+    check("notice: roles.registrar.auth is none" in weir.output(), weir.output())
+    path = os.path.join(t.folder, "users")
+    with open(path, "w", encoding="ascii", opener=lambda p, f: os.open(p, f, 0o600)):
+        pass
+    weir.write(config(t, auth={"digest": path}))
+    status, _, err = weir.command("reload")
+    equal(status, 0, err)
+    check("notice: the credentials file has no users" in weir.output(), weir.output())
+    done = subprocess.run([procs.binary(t.build), "check", "-c", weir.config_path], timeout=10,
+                          capture_output=True, text=True, check=True)
+    check(f"2 listeners, a registrar of {DOMAIN} with 0 users, 1 route, 2 workers" in done.stdout,
+          done.stdout)
+    check("has no users" in done.stderr, done.stderr)
 
 
 # ---- tokens ----------------------------------------------------------------------------------
