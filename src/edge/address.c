@@ -3,29 +3,41 @@
  * Who is who: our own names, the trusted, the inside; and which listener faces an address. */
 #include "edge/edge_int.h"
 
-static bool listener_named(const struct edge_listener *l, struct slice host, const struct addr *a)
+/* RFC 3261 19.1.2, RFC 7118 5.1. */
+static const uint16_t port_default[TP__COUNT] = {5060, 5060, 5061, 80, 443};
+
+/* Every request asks who we are, several times: once for each configuration it is worked out. */
+void own_names_build(struct edge *e)
 {
-    if (a->family != 0) {
-        struct addr own;
-        if (addr_same_host(a, &l->bind))
-            return true;
-        return addr_parse_host(l->host, 0, &own) == 0 && addr_same_host(a, &own);
+    e->own_count = 0;
+    for (int i = 0; i < LISTENERS_MAX; i++) {
+        const struct edge_listener *l = &e->opts->listener[i];
+        if (!l->used)
+            continue;
+        struct own_name *own = &e->own[e->own_count++];
+        *own = (struct own_name){.bind = l->bind,
+                                 .host = l->host,
+                                 .port = l->port,
+                                 .port_default = port_default[l->transport]};
+        if (addr_parse_host(l->host, l->port, &own->named) != 0)
+            own->named.family = 0;
     }
-    return slice_equal_nocase(l->host, host);
 }
 
-/* Does host:port name one of our listeners? Port 0 is the default one of its transport (RFC 3261
- * 19.1.2, RFC 7118 5.1), whatever transport the URI asks for: browsers say "ws" for both. */
+/* Does host:port name one of our listeners? Port 0 is the default one of its transport, whatever
+ * transport the URI asks for: browsers say "ws" for both. */
 bool is_own_host(const struct edge *e, struct slice host, uint16_t port)
 {
-    static const uint16_t port_default[TP__COUNT] = {5060, 5060, 5061, 80, 443};
     struct addr a = {0};
     if (addr_parse_host(host, 0, &a) != 0)
         a.family = 0;
-    for (int i = 0; i < LISTENERS_MAX; i++) {
-        const struct edge_listener *l = &e->opts->listener[i];
-        uint16_t wanted = port != 0 ? port : port_default[l->transport];
-        if (l->used && (l->port == wanted || l->bind.port == wanted) && listener_named(l, host, &a))
+    for (uint32_t i = 0; i < e->own_count; i++) {
+        const struct own_name *own = &e->own[i];
+        uint16_t wanted = port != 0 ? port : own->port_default;
+        if (own->port != wanted && own->bind.port != wanted)
+            continue;
+        if (a.family == 0 ? slice_equal_nocase(own->host, host)
+                          : addr_same_host(&a, &own->bind) || addr_same_host(&a, &own->named))
             return true;
     }
     return false;
@@ -72,16 +84,13 @@ bool is_own_address(const struct edge *e, const struct addr *a)
     static const uint8_t any[16], loopback6[16] = {[15] = 1};
     bool is_loopback =
         a->family == 4 ? a->ip[0] == 127 : memcmp(a->ip, loopback6, sizeof loopback6) == 0;
-    for (int i = 0; i < LISTENERS_MAX; i++) {
-        const struct edge_listener *l = &e->opts->listener[i];
-        struct addr named;
-        if (!l->used)
-            continue;
-        if (l->bind.port == a->port && (addr_same_host(&l->bind, a) ||
-                                        (is_loopback && memcmp(l->bind.ip, any, sizeof any) == 0)))
+    for (uint32_t i = 0; i < e->own_count; i++) {
+        const struct own_name *own = &e->own[i];
+        if (own->bind.port == a->port &&
+            (addr_same_host(&own->bind, a) ||
+             (is_loopback && memcmp(own->bind.ip, any, sizeof any) == 0)))
             return true;
-        if (l->port == a->port && addr_parse_host(l->host, 0, &named) == 0 &&
-            addr_same_host(&named, a))
+        if (own->port == a->port && addr_same_host(&own->named, a))
             return true;
     }
     return false;

@@ -129,6 +129,7 @@ int edge_adopt(struct edge *e, const struct edge_opts *opts, mono_ns now)
     if (e->registrar != NULL)
         registrar_adopt(e->registrar, &opts->registrar);
     egress_build(e);
+    own_names_build(e);
     return 0;
 }
 

@@ -133,6 +133,15 @@ try {
     bool tcp_by_size; /* may fall back to UDP */
 };
 
+/* A listener of ours as others name it, ready to be compared with. */
+struct own_name {
+    struct addr bind;
+    struct addr named; /* `host` if it is numeric, with the advertised port; else family 0 */
+    struct slice host;
+    uint16_t port;
+    uint16_t port_default; /* of its transport */
+};
+
 struct egress {
     uint8_t listener[TP__COUNT][2][2]; /* [transport][family 6][side] */
 };
@@ -157,6 +166,8 @@ struct edge {
     uint32_t storing; /* head of the relays that wait for the store; FLOW_END ends */
     struct wheel wheel;
     struct egress egress;
+    struct own_name own[LISTENERS_MAX]; /* the first own_count */
+    uint32_t own_count;
     struct counters count;
 
     uint32_t worker, workers, process_generation;
@@ -211,6 +222,7 @@ bool is_own_address(const struct edge *e, const struct addr *a);
 bool outsider_may_reach(const struct edge *e, const struct addr *a);
 uint8_t egress_for(const struct edge *e, const struct addr *dest, uint8_t transport, uint8_t side);
 void egress_build(struct edge *e);
+void own_names_build(struct edge *e);
 uint8_t side_of(struct edge *e, uint8_t listener, const struct addr *source, struct flow_id flow);
 
 /* ---- branch.c -------------------------------------------------------------------------------- */

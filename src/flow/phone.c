@@ -22,6 +22,7 @@ _Static_assert(sizeof(struct phone_entry) == 32, "two to a cache line");
 struct phones {
     struct phone_entry *entry;
     uint32_t sets; /* a power of two */
+    bool any;      /* somebody was noted, ever */
     struct hash_seed seed;
 };
 
@@ -44,8 +45,7 @@ struct phones *phones_new(struct arena *mem, uint32_t max, struct hash_seed seed
     struct phones *p = ARENA_NEW(mem, struct phones);
     if (p == NULL)
         return NULL;
-    p->sets = sets_for(max);
-    p->seed = seed;
+    *p = (struct phones){.sets = sets_for(max), .seed = seed};
     p->entry = ARENA_ARRAY(mem, struct phone_entry, PHONE_WAYS * p->sets);
     return p->entry != NULL ? p : NULL;
 }
@@ -100,6 +100,8 @@ static bool is_another(const struct phone_entry *at, uint32_t phone)
 
 void phones_heard(struct phones *p, uint8_t listener, const struct addr *a, mono_ns now)
 {
+    if (!p->any)
+        return; /* nobody registers here: no call pays for it */
     struct phone_entry *at = find(p, phone_key(p, listener, a));
     /* Only what follows closely shows that it is still the same one: after a silence it takes a
      * registration. */
@@ -131,6 +133,7 @@ void phones_claim(struct phones *p, uint8_t listener, const struct addr *a, uint
 {
     uint64_t key = phone_key(p, listener, a);
     struct phone_entry *at = find(p, key);
+    p->any = true;
     if (at == NULL) {
         at = place_of(p, key);
         *at = (struct phone_entry){.key = key}; /* silent since ever */
@@ -147,6 +150,7 @@ void phones_copy(struct phones *p, uint8_t listener, const struct addr *a, uint3
 {
     uint64_t key = phone_key(p, listener, a);
     struct phone_entry *at = find(p, key);
+    p->any = true;
     if (at == NULL)
         at = place_of(p, key);
     if (at->key != key || news == PHONES_ALONE)
