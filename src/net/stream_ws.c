@@ -76,15 +76,19 @@ static void answer_ping(struct worker *w, struct conn *c, struct slice payload)
     conn_send(w, c, iov, payload.n > 0 ? 2 : 1);
 }
 
-/* A message: SIP, or a keep-alive of RFC 5626 as some clients send it here too. Returns whether it
- * only says that the peer is alive. */
-static bool take_message(struct worker *w, struct conn *c, struct slice m)
+/* A message: SIP, or a keep-alive of RFC 5626 as some clients send it here too: `*keep_alives` of
+ * them came before. Returns whether it only says that the peer is alive. */
+static bool take_message(struct worker *w, struct conn *c, struct slice m, unsigned *keep_alives)
 {
     if (m.n == 0 || slice_equal(m, SLICE("\r\n")))
         return true;
+    bool is_ping = slice_equal(m, SLICE("\r\n\r\n"));
     c->sensible = true;
+    if (is_ping &&
+        ++*keep_alives > PONGS_PER_READ) /* 10 bytes, and each answer a call of its own */
+        return true;
     w->window_streams++;
-    conn_step(w, c, slice_equal(m, SLICE("\r\n\r\n")) ? EV_PING : EV_MESSAGE, m, 0);
+    conn_step(w, c, is_ping ? EV_PING : EV_MESSAGE, m, 0);
     return false;
 }
 
@@ -93,14 +97,14 @@ size_t conn_take_frames(struct worker *w, struct conn *c, char *p, size_t n)
     struct conn_work *k = c->work;
     bool spoke = false, alive = false;
     char ping[WS_CONTROL_BYTES_MAX];
-    unsigned pings = 0;
+    unsigned pings = 0, keep_alives = 0;
     struct slice payload, last_ping = SLICE_NONE;
     int r = WS_MORE;
     while (c->state == CONN_OPEN &&
            (r = ws_read(&k->ws, p, &n, SIP_MESSAGE_BYTES_MAX, &payload)) > WS_MORE) {
         switch ((enum ws_result)r) {
         case WS_MESSAGE:
-            if (take_message(w, c, payload))
+            if (take_message(w, c, payload, &keep_alives))
                 alive = true;
             else
                 spoke = true;
