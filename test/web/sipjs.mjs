@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A SIP.js user agent in Node, which is told and tells the same as jssip.mjs.
-import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import { WebSocket } from "ws";
 
 globalThis.WebSocket = WebSocket;
-const { UserAgent, Registerer, Messager } = createRequire(import.meta.url)("sip.js");
+const { UserAgent, Registerer, Messager } = await import("sip.js");
 
 const say = (event, more = {}) => console.log(JSON.stringify({ event, ...more }));
 let ua, registerer, domain;
