@@ -13,6 +13,7 @@
 #include <openssl/pem.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include "net/tls_int.h"
 #include "support/support.h"
 #include "support/tls_peer.h"
@@ -357,6 +358,61 @@ static void test_tickets_prove_nothing_new(void **state)
     cert_free(&trunk);
 }
 
+/* OpenSSL's clock, for tickets. */
+static int64_t later_s;
+
+time_t time(time_t *ret)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    time_t t = now.tv_sec + (time_t)later_s;
+    if (ret != NULL)
+        *ret = t;
+    return t;
+}
+
+/* Each resumption brings a new ticket, but no new hour for what was proven once: the certificate
+ * may have ended since. */
+static void test_tickets_of_the_proven_end(void **state)
+{
+    (void)state;
+    struct cert ca = cert_make(&(struct cert_spec){.cn = "CA", .is_ca = true});
+    struct cert trunk =
+        cert_make(&(struct cert_spec){.cn = "x", .san = "URI:sip:example.com", .issuer = &ca});
+    struct config_cert files = {slice_cstr(plain_cert.cert_path), slice_cstr(plain_cert.key_path)};
+    struct config_listener l = {.certs = &files, .cert_count = 1, .client_required = true};
+    char why[TLS_WHY_BYTES_MAX];
+    l.client_ca = slice_cstr(ca.cert_path);
+    struct tls_server *s = tls_server_new(&l, TLS_USE_SIP, slice_of(secrets, 64), why);
+    for (unsigned v = 0; v < 2; v++) {
+        SSL_SESSION *session = NULL;
+        for (unsigned round = 0; round < 5; round++) {
+            static const bool resumed[] = {false, true, true, false, true};
+            struct peer p = peer_new(versions[v], NULL);
+            struct tls_flow flow;
+            struct tls_info info;
+            later_s = (int64_t)round * 25 * 60;
+            assert_int_equal(1, SSL_CTX_use_certificate(p.ctx, trunk.x));
+            assert_int_equal(1, SSL_CTX_use_PrivateKey(p.ctx, trunk.key));
+            peer_begin(&p);
+            if (session != NULL)
+                assert_int_equal(1, SSL_set_session(p.ssl, session));
+            assert_int_equal(TLS_STEP_DONE, peer_shake(&p, s, 0, &flow, &info));
+            assert_int_equal(resumed[round], info.is_resumed);
+            assert_true(slice_equal(SLICE("example.com"), info.peer_names));
+            chat(&p, &flow);
+            SSL_SESSION_free(session);
+            session = SSL_get1_session(p.ssl);
+            peer_free(&p);
+        }
+        SSL_SESSION_free(session);
+    }
+    later_s = 0;
+    tls_server_release(s);
+    cert_free(&ca);
+    cert_free(&trunk);
+}
+
 /* ---- ALPN ------------------------------------------------------------------------------------ */
 
 static void test_alpn(void **state)
@@ -684,6 +740,7 @@ int main(void)
         cmocka_unit_test(test_name_matches),
         cmocka_unit_test(test_mutual),
         cmocka_unit_test(test_tickets_prove_nothing_new),
+        cmocka_unit_test(test_tickets_of_the_proven_end),
         cmocka_unit_test(test_alpn),
         cmocka_unit_test(test_no_tls),
         cmocka_unit_test(test_no_agreement),
