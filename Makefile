@@ -200,7 +200,7 @@ help:
 	@echo 'make                        build/weir, the release program'
 	@echo 'make test                   everything that is checked: ends with "N passed, N failed"'
 	@echo 'make test ONLY="build unit" some of it: build tidy unit replay sim scenario'
-	@echo 'make demo                   two edges, three servers, a few hundred calls, a killed server'
+	@echo 'make demo                   two edges, three servers, a killed one, phones and browsers'
 	@echo 'make bench                  what a call costs, beside a bare relay [BENCH="--quick"]'
 	@echo 'make fuzz T=token TIME=60   libFuzzer on one target; without T: which there are'
 	@echo 'make sim SEED=7 [TRACE=1]   one run of a simulated network; SEEDS=10000: many'
