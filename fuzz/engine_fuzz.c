@@ -22,6 +22,7 @@ enum {
     FLOWS_MAX = 48,
     HANDED_MAX = 4,
     STORED_MAX = 4,
+    PLANS = 3,
     TEXT_BYTES = 4096,
     STEPS_MAX = 300
 };
@@ -45,6 +46,7 @@ enum op {
     OP_REPLAY,
     OP_STORED,
     OP_BINDING,
+    OP_ALIVE,
     OP__COUNT
 };
 
@@ -63,8 +65,8 @@ struct program {
     uint64_t random, next_gen, records;
     unsigned adopted; /* which of opts */
     struct fault fault;
-    struct engine_opts opts[2];
-    struct pool_opts pool[2][2];
+    struct engine_opts opts[PLANS];
+    struct pool_opts pool[PLANS][2];
     struct pool_target_opts target[4];
     struct edge_rule rule[3];
     struct prefix trusted;
@@ -73,6 +75,7 @@ struct program {
     struct {
         struct flow_id id;
         struct addr peer;
+        uint8_t listener, transport;
         bool open, connecting;
     } flow[FLOWS_MAX];
     uint64_t resolve_id;
@@ -121,11 +124,16 @@ static const struct slice domains[] = {{"example.com", 11}, {"b", 1}};
 
 /* ---- birth ----------------------------------------------------------------------------------- */
 
-static void plan(struct program *x, unsigned which)
+/* Snapshots: 0 sends what comes from outside to its pools, and 2 as well, with tokens in Contacts
+ * and a neighbour; 1 is a registrar. */
+static void plan(struct program *x, unsigned snapshot)
 {
-    struct edge_opts *e = &x->opts[which].edge;
-    struct pool_opts *p = x->pool[which];
-    memset(&x->opts[which], 0, sizeof x->opts[which]);
+    static const struct edge_neighbour fleet[] = {
+        {.id = 9, .transport = TP_UDP, .addr = {.ip = {10, 1, 0, 99}, .port = 5060, .family = 4}}};
+    const unsigned which = snapshot % 2;
+    struct edge_opts *e = &x->opts[snapshot].edge;
+    struct pool_opts *p = x->pool[snapshot];
+    memset(&x->opts[snapshot], 0, sizeof x->opts[snapshot]);
     for (uint8_t i = 0; i < 4; i++)
         e->listener[i] =
             (struct edge_listener){.used = true,
@@ -137,6 +145,10 @@ static void plan(struct program *x, unsigned which)
                                    .host = i < 2 ? SLICE("192.0.2.1") : SLICE("10.0.0.1"),
                                    .port = 5060};
     e->listener[2].used = which == 0;
+    for (uint8_t i = 4; i < 6; i++) {
+        e->listener[i] = e->listener[1];
+        e->listener[i].transport = i == 4 ? TP_TLS : TP_WS;
+    }
     for (unsigned i = 0; i < 2; i++) {
         pool_opts_default(&p[i]);
         p[i].name = (which + i) % 2 == 0 ? SLICE("one") : SLICE("two");
@@ -162,6 +174,10 @@ static void plan(struct program *x, unsigned which)
     e->pool_count = which == 0 ? 2 : 1;
     e->keys.count = 1;
     MUST(token_key_init(&e->keys.key[0], SLICE("0123456789abcdef")) == 0);
+    e->path = snapshot == 2 ? PATH_CONTACT : PATH_HEADER;
+    e->keepalive = (struct edge_keepalive){snapshot * 20 * NS_S, 60 * NS_S, 10};
+    e->fleet = fleet;
+    e->fleet_count = snapshot == 2;
     e->strip_foreign_routes = which == 1;
     e->hops_max = 70;
     e->timers = TXN_TIMERS_DEFAULT;
@@ -171,13 +187,13 @@ static void plan(struct program *x, unsigned which)
     e->connect_timeout = 2 * NS_S;
     e->connections_per_target = 2;
     e->log_transactions = true;
-    x->opts[which].limits = (struct edge_limits){.transactions = 24,
-                                                 .flows = FLOWS_MAX / 2,
-                                                 .target_flows = FLOWS_MAX / 4,
-                                                 .blocks = {48, 24, 4, 1},
-                                                 .targets = 12,
-                                                 .pools = 2,
-                                                 .bindings = 12};
+    x->opts[snapshot].limits = (struct edge_limits){.transactions = 24,
+                                                    .flows = FLOWS_MAX / 2,
+                                                    .target_flows = FLOWS_MAX / 4,
+                                                    .blocks = {48, 24, 4, 1},
+                                                    .targets = 12,
+                                                    .pools = 2,
+                                                    .bindings = 12};
 }
 
 static void plan_targets(struct program *x)
@@ -231,6 +247,8 @@ static void on_connect(struct program *x, const struct action *a)
             continue;
         x->flow[i].id = a->flow;
         x->flow[i].peer = a->dest;
+        x->flow[i].listener = 3;
+        x->flow[i].transport = a->transport;
         x->flow[i].open = x->flow[i].connecting = true;
         return;
     }
@@ -331,10 +349,10 @@ static void deliver(struct program *x, unsigned from, uint8_t how, const char *p
     int i = how % FLOWS_MAX;
     if (how >= 128 && x->flow[i].id.gen != 0 && !x->flow[i].connecting) {
         ev.kind = EV_MESSAGE;
-        ev.transport = TP_TCP;
+        ev.transport = x->flow[i].transport;
         ev.flow = x->flow[i].id;
         ev.source = x->flow[i].peer;
-        ev.listener = x->flow[i].id.slot & FLOW_OUT ? 3 : 1;
+        ev.listener = x->flow[i].listener;
     }
     step_bytes(x, ev, p, n);
 }
@@ -365,10 +383,14 @@ static void put_first_of(struct text *t, struct slice s, const char *name)
 
 static const char *const methods[] = {"INVITE", "ACK",       "BYE",    "CANCEL",   "OPTIONS",
                                       "INVITE", "SUBSCRIBE", "NOTIFY", "REGISTER", "X-ANY"};
-static const char *const uris[] = {"sip:bob@example.com", "sip:10.1.0.1:5070",
-                                   "sip:b@b",             "sip:192.0.2.1",
-                                   "sip:203.0.113.7",     "tel:+15551234",
-                                   "sip:bob@name.test",   "sip:b@10.1.0.99;transport=tcp"};
+static const char *const uris[] = {"sip:bob@example.com",
+                                   "sip:10.1.0.1:5070",
+                                   "sip:b@b",
+                                   "sip:192.0.2.1",
+                                   "sip:203.0.113.7",
+                                   "tel:+15551234",
+                                   "sip:bob@name.test",
+                                   "sip:b@10.1.0.99;transport=tcp"};
 static const char *const extras[] = {
     "",
     "Route: <sip:10.0.0.1;lr>\r\n",
@@ -382,6 +404,10 @@ static const char *const extras[] = {
     "Path: <sip:name.test;lr>\r\nSupported: path\r\n",
     "Expires: 0\r\n",
     "Max-Breadth: 2\r\nContact: <sip:c@10.1.0.2:5070>;q=0.5\r\n",
+    "Supported: path, outbound, gruu\r\n",
+    "Path: <sip:10.1.0.99;lr;ob>\r\nSupported: path, outbound\r\nContact: *\r\n",
+    "Contact: \"x\" <sip:c@10.1.0.2:5070;ob>;expires=0\r\n",
+    "Require: path\r\n",
 };
 
 /* Two phones with two flows each, and others. */
@@ -419,7 +445,7 @@ static void request(struct program *x, struct text *t, uint8_t a, uint8_t b, str
     contact(t, a, b);
     text_put(t, route);
     uint8_t extra = take(x);
-    text_put(t, slice_cstr(extras[extra % 12]));
+    text_put(t, slice_cstr(extras[extra % 16]));
     size_t body = extra >= 200 ? 1400 : 0;
     TEXT_LIT(t, "Content-Length: ");
     text_put_u64(t, body);
@@ -510,11 +536,13 @@ static void op_accept(struct program *x)
         return;
     x->flow[i].id = (struct flow_id){x->next_gen++, i, 0};
     x->flow[i].peer = peer(take(x));
+    x->flow[i].listener = i % 4 < 2 ? 1 : i % 4 == 2 ? 4 : 5;
+    x->flow[i].transport = i % 4 < 2 ? TP_TCP : i % 4 == 2 ? TP_TLS : TP_WS;
     x->flow[i].open = true;
     x->flow[i].connecting = false;
     step(x, &(struct event){.kind = EV_FLOW_OPENED,
-                            .listener = 1,
-                            .transport = TP_TCP,
+                            .listener = x->flow[i].listener,
+                            .transport = x->flow[i].transport,
                             .flow = x->flow[i].id,
                             .source = x->flow[i].peer});
 }
@@ -540,8 +568,8 @@ static void op_connect(struct program *x)
     }
     x->flow[i].connecting = false;
     step(x, &(struct event){.kind = EV_FLOW_OPENED,
-                            .listener = 3,
-                            .transport = TP_TCP,
+                            .listener = x->flow[i].listener,
+                            .transport = x->flow[i].transport,
                             .flow = x->flow[i].id,
                             .source = x->flow[i].peer});
 }
@@ -605,12 +633,19 @@ static void op_frame_fault(struct program *x)
     if (x->flow[i].id.gen == 0 || x->flow[i].connecting)
         return;
     struct event ev = {.kind = how % 5 == 4 ? EV_PING : EV_FRAME_FAULT,
-                       .listener = x->flow[i].id.slot & FLOW_OUT ? 3 : 1,
-                       .transport = TP_TCP,
+                       .listener = x->flow[i].listener,
+                       .transport = x->flow[i].transport,
                        .flow = x->flow[i].id,
                        .source = x->flow[i].peer,
                        .error = errors[how % 4]};
     step_bytes(x, ev, s->p, s->n * (how / 8U) / 32);
+}
+
+static void op_alive(struct program *x)
+{
+    unsigned i = take(x) % FLOWS_MAX;
+    if (x->flow[i].id.gen != 0 && !x->flow[i].connecting)
+        step(x, &(struct event){.kind = EV_ALIVE, .flow = x->flow[i].id});
 }
 
 static void op_handed(struct program *x)
@@ -622,8 +657,8 @@ static void op_handed(struct program *x)
 
 static void op_config(struct program *x)
 {
-    /* The pair of snapshots is constant: either may be adopted at any time. */
-    x->adopted = take(x) % 2;
+    /* The snapshots are constant: each may be adopted at any time. */
+    x->adopted = take(x) % PLANS;
     step(x, &(struct event){.kind = EV_CONFIG, .opts = &x->opts[x->adopted]});
 }
 
@@ -650,7 +685,7 @@ static void one_op(struct program *x)
         [OP_RAW] = op_raw,           [OP_FRAME_FAULT] = op_frame_fault,
         [OP_HANDED] = op_handed,     [OP_IN_DIALOG] = op_in_dialog,
         [OP_REPLAY] = op_replay,     [OP_STORED] = op_stored,
-        [OP_BINDING] = op_binding};
+        [OP_BINDING] = op_binding,   [OP_ALIVE] = op_alive};
     uint8_t op = take(x) % OP__COUNT;
     if (op == OP_CLOSE)
         close_flow(x, take(x) % FLOWS_MAX, EV_FLOW_CLOSED);
@@ -692,8 +727,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     x->next_gen = 1;
     x->fault.countdown = UINT64_MAX;
     plan_targets(x);
-    plan(x, 0);
-    plan(x, 1);
+    for (unsigned i = 0; i < PLANS; i++)
+        plan(x, i);
     size_t bytes = engine_memory(&x->opts[0]);
     void *memory = calloc(1, bytes);
     MUST(memory != NULL);
