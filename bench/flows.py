@@ -226,7 +226,7 @@ def part_cut(t, args, out):
     edge(t)
     caller = t.end(100)
     caller.connect((t.ip(1), PORTS["tcp"]))
-    for transport in ("tcp", "tls"):
+    for transport in PORTS:
         one = TwoFlows(t, transport)
         # Caller to edge to phone: as long as from the phone to the edge and back.
         whole = statistics.median(one.round(caller, "none") for _ in range(10))
