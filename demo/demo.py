@@ -54,8 +54,8 @@ class Demo:
         return child
 
     def server(self, name):
-        child = self.start(name, ["sipp", "-sf", f"{SIPP}/uas.xml", "-i", SERVERS[name], "-p",
-                                  "5060", "-nostdin", "-aa"])  # -aa: answers OPTIONS too
+        child = self.start(name, ["sipp", "-sf", f"{SIPP}/uas_at_once.xml", "-i", SERVERS[name],
+                                  "-p", "5060", "-nostdin", "-aa"])  # -aa: answers OPTIONS too
         try:
             child.wait(0.2)
         except subprocess.TimeoutExpired:

@@ -239,9 +239,9 @@ def _(t):
 
 @case("kill -9 of one of three targets under load", heavy=True, build="release", timeout=60)
 def _(t):
-    servers = [t.sipp("uas", t.ip(n), 5060) for n in (10, 11, 12)]
+    servers = [t.sipp("uas_at_once", t.ip(n), 5060) for n in (10, 11, 12)]
     weir = t.edge([f"udp://{t.ip(n)}:5060" for n in (10, 11, 12)],
-                  {"failover": {"try": "500ms"}})
+                  {"failover": {"try": "500ms"}, "health": {"every": "500ms", "timeout": "500ms"}})
     load = t.sipp("uac", t.ip(100), 5060, dest=t.outside, calls=500, rate=120,
                   options=["-d", "0"])
     time.sleep(1.5)
