@@ -200,6 +200,7 @@ struct streams {
     struct slab work, tls_flows; /* one of each for every connection, touched when used */
     void *memory;                /* theirs */
     struct bufpool pool;
+    uint32_t evict_next; /* accepted slot that is looked at next when no buffer is left */
     struct wheel wheel;
     char *read_area;        /* STREAM_READ_BYTES_MAX + STUB_BYTES_MAX */
     char *seal_area;        /* records on their way out */

@@ -62,6 +62,48 @@ static size_t take_messages(struct worker *w, struct conn *c, const char *p, siz
 /* ---- what is not whole yet --------------------------------------------------------------------
  */
 
+enum { EVICT_LOOKS = 256 };
+
+/* Of some connections, the one that has waited longest for the rest of its message, with a buffer
+ * of at least `cap` bytes. NULL: none. */
+static struct conn *longest_waiting(struct streams *s, const struct conn *but, size_t cap)
+{
+    struct conn *found = NULL;
+    for (uint32_t i = 0; i < EVICT_LOOKS && i < s->fresh; i++) {
+        struct conn *c = &s->accepted[s->evict_next++ % s->fresh];
+        bool waits = (c->state == CONN_OPEN || c->state == CONN_SHAKING) && c != but &&
+                     c->work != NULL && c->work->in.p != NULL && c->work->in.cap >= cap;
+        if (waits && (found == NULL || c->work->began < found->work->began))
+            found = c;
+    }
+    return found;
+}
+
+/* Room for `more` bytes that come in. When no buffer is left, it is at the cost of somebody who is
+ * slow: else many who send one byte and wait would keep all from speaking whose messages come in
+ * two pieces. */
+static int room_to_read(struct worker *w, struct conn *c, size_t more, size_t max)
+{
+    struct streams *s = &w->streams;
+    struct buf *in = &c->work->in;
+    size_t held = in->len - in->off;
+    if (buf_room(&s->pool, in, more, max) == 0)
+        return 0;
+    struct conn *slow =
+        more <= max && held <= max - more ? longest_waiting(s, c, held + more) : NULL;
+    if (slow != NULL) {
+        w->count.streams_slow++;
+        buf_release(&s->pool, &slow->work->in);
+        slow->work->began = MONO_NONE;
+        conn_doom(w, slow, ETIMEDOUT);
+    }
+    if (slow != NULL && buf_room(&s->pool, in, more, max) == 0)
+        return 0;
+    w->count.buffers_refused++;
+    conn_doom(w, c, ENOBUFS);
+    return -1;
+}
+
 static bool is_stub(const char *p, size_t n)
 {
     for (size_t i = 0; i < n && i <= STUB_BYTES_MAX; i++)
@@ -97,11 +139,8 @@ static void keep_rest(struct worker *w, struct conn *c, const char *p, size_t n,
         k->in.len = k->in.off + (uint32_t)n;
         return;
     }
-    if (buf_room(&s->pool, &k->in, n, SIP_MESSAGE_BYTES_MAX + STREAM_READ_BYTES_MAX) != 0) {
-        w->count.buffers_refused++;
-        conn_doom(w, c, ENOBUFS);
+    if (room_to_read(w, c, n, SIP_MESSAGE_BYTES_MAX + STREAM_READ_BYTES_MAX) != 0)
         return;
-    }
     memcpy(k->in.p, p, n);
     k->in.len = (uint32_t)n;
 }
@@ -168,12 +207,9 @@ void conn_read(struct worker *w, struct conn *c)
         have = k->in.len - k->in.off;
         /* Each layer refuses what is longer than a message may be, so there is always room for
          * its last byte within this bound. */
-        if (buf_room(&s->pool, &k->in, have < 4096 ? 4096 - have : have / 2 + 1,
-                     SIP_MESSAGE_BYTES_MAX * 2) != 0) {
-            w->count.buffers_refused++;
-            conn_doom(w, c, ENOBUFS);
+        if (room_to_read(w, c, have < 4096 ? 4096 - have : have / 2 + 1,
+                         SIP_MESSAGE_BYTES_MAX * 2) != 0)
             return;
-        }
         to = k->in.p + k->in.off;
         room = k->in.cap - k->in.len;
         if (room > STREAM_READ_BYTES_MAX)

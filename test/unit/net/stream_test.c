@@ -778,6 +778,52 @@ static void test_the_silent_and_the_slow_go(void **state)
     assert_int_equal(4, x->w->count.streams_slow);
 }
 
+/* Many who began a message and wait do not keep others from speaking: when no buffer is left, the
+ * slowest gives its own. */
+static void test_the_slowest_gives_its_buffer(void **state)
+{
+    (void)state;
+    enum { ALL = 8192 };
+    static struct buf taken[ALL];
+    static const char half[] = "OPTIONS sip:a SIP/2.0\r\n", rest[] = "l: 0\r\n\r\n";
+    struct bufpool *pool = &x->w->streams.pool;
+    struct peer slow, other, third;
+    unsigned n = 0;
+    connect_to(&slow, TP_TCP);
+    connect_to(&other, TP_TCP);
+    connect_to(&third, TP_TCP);
+    put(&slow, half, 10);
+    pump();
+    pass(NS_S);
+    put(&other, half, sizeof half - 1);
+    pump();
+    while (n < ALL && buf_room(pool, &taken[n], 1, 4096) == 0)
+        n++;
+    assert_true(n > 0 && n < ALL);
+    forget_notes();
+    put(&third, half, sizeof half - 1);
+    pump();
+    assert_int_equal(1, noted("closed 0 ")); /* the slow one */
+    put(&third, rest, sizeof rest - 1);
+    put(&other, rest, sizeof rest - 1);
+    pump();
+    assert_int_equal(2, noted("message "));
+    assert_int_equal(1, noted("closed 0 "));
+    assert_int_equal(0, x->w->count.buffers_refused);
+    /* With nobody to give one, it is the newcomer's end. */
+    put(&slow, half, 1);
+    while (n < ALL && buf_room(pool, &taken[n], 1, 4096) == 0)
+        n++;
+    put(&third, half, sizeof half - 1);
+    pump();
+    assert_int_equal(1, x->w->count.buffers_refused);
+    while (n > 0)
+        buf_release(pool, &taken[--n]);
+    close(slow.fd);
+    close(third.fd);
+    close_peer(&other);
+}
+
 /* ---- each layer's own words -------------------------------------------------------------------
  */
 
@@ -1124,15 +1170,25 @@ static void test_names_of_a_certificate(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_every_cut_gives_the_same), TEST(test_a_handshake_in_single_bytes),
-        TEST(test_large_messages_come_back), TEST(test_slow_handshakes_end),
-        TEST(test_what_is_no_tls_is_closed), TEST(test_what_is_no_upgrade_is_refused),
-        TEST(test_handshakes_are_bounded),   TEST(test_the_silent_and_the_slow_go),
-        TEST(test_pings_of_a_websocket),     TEST(test_pings_of_a_stream),
-        TEST(test_text_and_binary),          TEST(test_a_bad_frame_ends_it),
-        TEST(test_ends_are_orderly),         TEST(test_a_bad_record_ends_it),
-        TEST(test_new_keys_both_ways),       TEST(test_a_peer_that_does_not_read),
-        TEST(test_a_connection_of_ours),     TEST(test_names_of_a_certificate),
+        TEST(test_every_cut_gives_the_same),
+        TEST(test_a_handshake_in_single_bytes),
+        TEST(test_large_messages_come_back),
+        TEST(test_slow_handshakes_end),
+        TEST(test_what_is_no_tls_is_closed),
+        TEST(test_what_is_no_upgrade_is_refused),
+        TEST(test_handshakes_are_bounded),
+        TEST(test_the_silent_and_the_slow_go),
+        TEST(test_the_slowest_gives_its_buffer),
+        TEST(test_pings_of_a_websocket),
+        TEST(test_pings_of_a_stream),
+        TEST(test_text_and_binary),
+        TEST(test_a_bad_frame_ends_it),
+        TEST(test_ends_are_orderly),
+        TEST(test_a_bad_record_ends_it),
+        TEST(test_new_keys_both_ways),
+        TEST(test_a_peer_that_does_not_read),
+        TEST(test_a_connection_of_ours),
+        TEST(test_names_of_a_certificate),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
