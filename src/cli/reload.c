@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
 #include "cli/common.h"
 #include "net/net.h"
 
@@ -19,6 +20,43 @@ static const char help[] =
     "Example:\n"
     "  weir check -c /etc/weir/edge.yaml && weir reload\n";
 
+/* What did not stop the reload: a certificate that has expired, for one. */
+static void tell_notices(struct slice rows)
+{
+    while (rows.n > 0) {
+        size_t line = slice_find(rows, '\n');
+        struct row row;
+        struct slice notice = SLICE_NONE;
+        if (row_parse(slice_take(rows, line), &row) == 0)
+            notice = row_get(&row, "notice");
+        for (size_t i = 0; i < notice.n; i++) { /* JSON's escapes of quotes and backslashes */
+            if (notice.p[i] == '\\' && i + 1 < notice.n)
+                i++;
+            fputc(notice.p[i], stderr);
+        }
+        if (notice.n > 0)
+            fputc('\n', stderr);
+        rows = slice_drop(rows, line + 1);
+    }
+}
+
+static int reload(const char *path)
+{
+    char *rows = NULL;
+    size_t n = 0;
+    FILE *out = open_memstream(&rows, &n);
+    if (out == NULL)
+        return CLI_FAILED;
+    int status = control_call(path, "reload", out, stderr);
+    fclose(out);
+    if (status == CLI_OK) {
+        tell_notices(slice_of(rows, n));
+        fputs("weir: reloaded\n", stderr);
+    }
+    free(rows);
+    return status;
+}
+
 int cli_reload(int argc, char **argv)
 {
     struct cli_ask ask = {.command = "reload", .help = help};
@@ -29,10 +67,5 @@ int cli_reload(int argc, char **argv)
     if (ask.first < argc)
         return cli_usage_error("reload", "unexpected: %s", argv[ask.first]);
     status = cli_socket(ask.socket, ask.file, path, sizeof path);
-    if (status != CLI_OK)
-        return status;
-    status = control_call(path, "reload", stdout, stderr);
-    if (status == CLI_OK)
-        fputs("weir: reloaded\n", stderr);
-    return status;
+    return status != CLI_OK ? status : reload(path);
 }

@@ -184,6 +184,19 @@ void control_answer(struct control *ctl, uint32_t worker, const struct answer *a
     }
 }
 
+/* What did not stop it stands where the rest of the story stands, and is told to who asked. */
+static void tell_notices(struct client *c, struct slice lines)
+{
+    (void)fwrite(lines.p, 1, lines.n, stderr);
+    while (lines.n > 0) {
+        size_t n = slice_find(lines, '\n');
+        put(c, SLICE("{\"notice\":\""));
+        put_json_string(c, slice_take(lines, n));
+        put(c, SLICE("\"}\n"));
+        lines = slice_drop(lines, n + 1);
+    }
+}
+
 static void reload(struct control *ctl, struct client *c)
 {
     char *text = NULL;
@@ -199,7 +212,7 @@ static void reload(struct control *ctl, struct client *c)
     fputs(failed != 0 ? "weir: reload failed: the old configuration stays\n" : "weir: reloaded\n",
           stderr);
     if (failed == 0 && n > 0)
-        fwrite(text, 1, n, stderr); /* what did not stop it */
+        tell_notices(c, slice_of(text, n));
     if (failed != 0)
         finish(c, n > 0 ? slice_of(text, n) : SLICE("the reload failed"));
     else

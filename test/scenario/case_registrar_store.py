@@ -370,6 +370,7 @@ def _(t):
     status, _, err = weir.command("reload")
     equal(status, 0, err)
     check("notice: the credentials file has no users" in weir.output(), weir.output())
+    check("weir: notice: the credentials file has no users: nobody can register\n" in err, err)
     done = subprocess.run([procs.binary(t.build), "check", "-c", weir.config_path], timeout=10,
                           capture_output=True, text=True, check=True)
     check(f"2 listeners, a registrar of {DOMAIN} with 0 users, 1 route, 2 workers" in done.stdout,
