@@ -137,8 +137,10 @@ bool role_judge(struct edge *e, const struct origin *from, struct slice *ret_rec
         e->count.registrations++;
     else
         e->count.registrations_refused++;
+    if (a.status == 503)
+        emit_notice(e, NOTICE_TABLE_FULL, SLICE("bindings"));
     answer_stateless(e, from, &answer, extra);
-    log_answered(e, from, a.status, a.reason, a.status == 200 ? '-' : 'P');
+    log_answered(e, from, a.status, a.reason, a.status == 200 ? '-' : a.status == 503 ? 'R' : 'P');
     return false;
 }
 

@@ -450,6 +450,7 @@ static void accepted(struct worker *w, uint8_t listener, int fd, const struct so
     struct conn *c = free_slot(s);
     if (c == NULL) {
         w->count.accepts_refused++;
+        log_notice(w, NOTICE_TABLE_FULL, SLICE("connections from others"));
         close(fd);
         return;
     }
@@ -493,6 +494,7 @@ void stream_accept(struct worker *w, uint8_t listener)
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             /* The peer stays in the backlog; without a pause this would spin. */
             w->count.accepts_refused++;
+            log_notice(w, NOTICE_TABLE_FULL, SLICE("open files of the process or the system"));
             s->accept_again = mono_add(w->now, ACCEPT_PAUSE_NS);
             watch_listeners(w);
             return;

@@ -359,6 +359,21 @@ def _(t):
         check(re.search(rf'\b{flow["worker"]}/{flow["slot"]}\b', out), out)
 
 
+@case("registrar store: a full table is said, of bindings and of connections")
+def _(t):
+    weir = t.weir({**config(t, 1), "secrets": {}, "limits": {"bindings": 16, "flows": 16}})
+    phones = Phones(t)
+    for i in range(16):
+        equal(phones.register(f"u{i}")[0], 200, "REGISTER")
+    equal(phones.register("late")[0], 503, "one too many")
+    equal(phones.register("u3")[0], 200, "who is registered goes on")
+    until(lambda: "weir: notice: table full: bindings\n" in weir.output(), "notice")
+    weir.logged(lambda r: r.get("status") == 503 and r["end"] == "RD")
+    for i in range(17):
+        t.keep(socket.create_connection((t.ip(1), 5060)))
+    until(lambda: "weir: notice: table full: connections from others\n" in weir.output(), "notice")
+
+
 @case("registrar store: who believes everybody, or nobody, is told")
 def _(t):
     weir = start(t)
