@@ -42,7 +42,8 @@ int cli_usage_error(const char *command, const char *what, ...)
 static void print_help(FILE *out)
 {
     fputs("usage: weir COMMAND [OPTION …]\n\n"
-          "weir is a SIP edge: a load balancer for SIP that fails over by transaction.\n\n",
+          "weir is a SIP edge: a load balancer for SIP that fails over by transaction, holds the\n"
+          "connections of phones, and can be their registrar.\n\n",
           out);
     for (size_t i = 0; i < COMMANDS; i++)
         fprintf(out, "  weir %-47s %s\n", commands[i].usage, commands[i].what);
