@@ -148,7 +148,8 @@ void edge_on_binding(struct edge *e, const struct event *ev);
 /* A connection of another worker is gone; `others`: bit per worker that has yet to hear of it. */
 void edge_on_flow_gone(struct edge *e, struct flow_id flow, uint64_t others);
 /* A phone (flow.slot) has registered over UDP from `source`. `how` 0: this worker hears it; else
- * the one that does says so: enum phones_news; `others`: bit per worker that has yet to hear of it. */
+ * the one that does says so: enum phones_news; `others`: bit per worker that has yet to hear of it.
+ */
 void edge_on_phone(struct edge *e, const struct event *ev, unsigned how, uint64_t others);
 /* Ends all bindings of an AOR, as a URI or "user@domain"; appends a row that tells how many. */
 void edge_unbind(struct edge *e, struct slice argument, struct text *t);
