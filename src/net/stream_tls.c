@@ -23,6 +23,14 @@ void conn_drop_shake(struct worker *w, struct conn *c)
     streams_look_for_crowd(w);
 }
 
+/* When most places are taken, a client has less time: who begins handshakes and leaves them keeps
+ * out others for a shorter while. */
+static void shorten_shake(struct worker *w, struct conn *c)
+{
+    if (w->streams.shaking > w->config->handshakes_max / 2)
+        c->until = mono_min(c->until, mono_add(w->now, w->config->handshake_within / 4));
+}
+
 static void begin_shake(struct worker *w, struct conn *c)
 {
     struct streams *s = &w->streams;
@@ -34,6 +42,7 @@ static void begin_shake(struct worker *w, struct conn *c)
         return;
     }
     s->shaking++;
+    shorten_shake(w, c);
     streams_look_for_crowd(w);
 }
 

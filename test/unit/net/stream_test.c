@@ -712,6 +712,28 @@ static void test_what_is_no_upgrade_is_refused(void **state)
     assert_string_equal("", notes());
 }
 
+/* The second half of the places is lent for a shorter time. */
+static void test_a_crowd_has_less_time(void **state)
+{
+    (void)state;
+    struct peer p[4];
+    for (unsigned i = 0; i < 4; i++) {
+        connect_to(&p[i], TP_TLS);
+        put(&p[i], "\x16\x03\x01\x02", 4);
+        pump();
+    }
+    assert_true(x->w->streams.crowded);
+    pass(x->config.handshake_within / 4 + 2 * NS_MS);
+    assert_int_equal(2, x->w->streams.shaking);
+    assert_int_equal(2, x->w->count.handshakes_slow);
+    assert_false(x->w->streams.crowded);
+    pass(x->config.handshake_within);
+    assert_int_equal(0, x->w->streams.shaking);
+    for (unsigned i = 1; i < 4; i++)
+        close(p[i].fd);
+    close_peer(&p[0]);
+}
+
 static void test_handshakes_are_bounded(void **state)
 {
     (void)state;
@@ -1179,6 +1201,7 @@ int main(void)
         TEST(test_handshakes_are_bounded),
         TEST(test_the_silent_and_the_slow_go),
         TEST(test_the_slowest_gives_its_buffer),
+        TEST(test_a_crowd_has_less_time),
         TEST(test_pings_of_a_websocket),
         TEST(test_pings_of_a_stream),
         TEST(test_text_and_binary),
