@@ -78,6 +78,7 @@ export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 if ! { apt-get update && apt-get install -y --no-install-recommends $missing; } > "$log" 2>&1; then
     cat "$log" >&2
+    rm -f "$log"
     exit 1
 fi
 rm -f "$log"
