@@ -103,6 +103,8 @@ void log_record(struct worker *w, struct slice record)
 void log_notice(struct worker *w, uint16_t notice, struct slice text)
 {
     const struct log_head head = {.piece = LOG_PIECE_NOTICE, .notice = notice};
+    if (w->net->logger == NULL)
+        return; /* a worker that is tried alone */
     push(w, &head, slice_take(text, NOTICE_TEXT_MAX));
 }
 
