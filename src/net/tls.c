@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/sha.h>
 #include <openssl/x509v3.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -285,23 +286,34 @@ static X509_STORE *store_load(struct slice ca, STACK_OF(X509_NAME) * *ret_names,
     return store;
 }
 
-/* A ticket is only good where the same was asked of its client: else one from a listener that asks
- * nobody would open another that does. */
-static bool session_context(SSL_CTX *ctx, const struct tls_server *s, bool required,
-                            const STACK_OF(X509_NAME) * names)
+/* The certificates of a store, in whatever order. */
+static bool store_digest(X509_STORE *store, uint8_t ret_sum[SHA256_DIGEST_LENGTH])
 {
-    uint8_t digest[EVP_MAX_MD_SIZE];
+    const STACK_OF(X509_OBJECT) *all = store != NULL ? X509_STORE_get0_objects(store) : NULL;
+    bool ok = true;
+    memset(ret_sum, 0, SHA256_DIGEST_LENGTH);
+    for (int i = 0; ok && all != NULL && i < sk_X509_OBJECT_num(all); i++) {
+        X509 *x = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(all, i));
+        uint8_t one[EVP_MAX_MD_SIZE] = {0};
+        ok = x == NULL || X509_digest(x, EVP_sha256(), one, NULL) == 1;
+        for (size_t k = 0; k < SHA256_DIGEST_LENGTH; k++)
+            ret_sum[k] ^= one[k];
+    }
+    return ok;
+}
+
+/* A ticket is only good where the same was asked of its client: else one from a listener that asks
+ * nobody, or trusts others, would open another that does not. */
+static bool session_context(SSL_CTX *ctx, const struct tls_server *s, bool required,
+                            X509_STORE *store)
+{
+    uint8_t digest[EVP_MAX_MD_SIZE], trusted[SHA256_DIGEST_LENGTH];
     unsigned size = 0;
     const uint8_t kind[3] = {(uint8_t)s->use, s->asks_client, required};
     EVP_MD_CTX *md = EVP_MD_CTX_new();
     bool ok = md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 &&
               EVP_DigestUpdate(md, kind, sizeof kind) == 1;
-    for (int i = 0; ok && names != NULL && i < sk_X509_NAME_num(names); i++) {
-        const unsigned char *der = NULL;
-        size_t n = 0;
-        ok = X509_NAME_get0_der(sk_X509_NAME_value(names, i), &der, &n) == 1 &&
-             EVP_DigestUpdate(md, der, n) == 1;
-    }
+    ok = ok && store_digest(store, trusted) && EVP_DigestUpdate(md, trusted, sizeof trusted) == 1;
     ok = ok && EVP_DigestFinal_ex(md, digest, &size) == 1 &&
          SSL_CTX_set_session_id_context(ctx, digest, SSL_MAX_SSL_SESSION_ID_LENGTH) == 1;
     EVP_MD_CTX_free(md);
@@ -325,7 +337,7 @@ static bool identity_finish(struct tls_server *s, SSL_CTX *ctx, X509_STORE *stor
         SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | (required ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
                            on_verify);
     }
-    return session_context(ctx, s, required, names);
+    return session_context(ctx, s, required, store);
 }
 
 static bool server_load(struct tls_server *s, const struct config_listener *l,

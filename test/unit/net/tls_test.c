@@ -358,6 +358,54 @@ static void test_tickets_prove_nothing_new(void **state)
     cert_free(&trunk);
 }
 
+/* An authority that is another one, though it has the same name, does not stand for those whom the
+ * first has signed. */
+static void test_tickets_of_another_authority(void **state)
+{
+    (void)state;
+    struct cert ca = cert_make(&(struct cert_spec){.cn = "CA", .is_ca = true});
+    struct cert namesake = cert_make(&(struct cert_spec){.cn = "CA", .is_ca = true});
+    struct cert trunk =
+        cert_make(&(struct cert_spec){.cn = "x", .san = "URI:sip:example.com", .issuer = &ca});
+    struct config_cert files = {slice_cstr(plain_cert.cert_path), slice_cstr(plain_cert.key_path)};
+    struct config_listener l = {.certs = &files, .cert_count = 1, .client_required = true};
+    char why[TLS_WHY_BYTES_MAX];
+    struct tls_server *s[3];
+    for (unsigned i = 0; i < 3; i++) {
+        l.client_ca = slice_cstr(i == 2 ? namesake.cert_path : ca.cert_path);
+        s[i] = tls_server_new(&l, TLS_USE_SIP, slice_of(secrets, 32), why);
+        assert_non_null(s[i]);
+    }
+    for (unsigned v = 0; v < 2; v++) {
+        SSL_SESSION *session = NULL;
+        for (unsigned round = 0; round < 3; round++) {
+            struct peer p = peer_new(versions[v], NULL);
+            struct tls_flow flow;
+            struct tls_info info;
+            assert_int_equal(1, SSL_CTX_use_certificate(p.ctx, trunk.x));
+            assert_int_equal(1, SSL_CTX_use_PrivateKey(p.ctx, trunk.key));
+            peer_begin(&p);
+            if (session != NULL)
+                assert_int_equal(1, SSL_set_session(p.ssl, session));
+            int r = peer_shake(&p, s[round], 0, &flow, &info);
+            assert_int_equal(round == 2 ? TLS_STEP_FAILED : TLS_STEP_DONE, r);
+            if (round < 2) {
+                assert_int_equal(round == 1, info.is_resumed); /* elsewhere with the same */
+                chat(&p, &flow);
+                SSL_SESSION_free(session);
+                session = SSL_get1_session(p.ssl);
+            }
+            peer_free(&p);
+        }
+        SSL_SESSION_free(session);
+    }
+    for (unsigned i = 0; i < 3; i++)
+        tls_server_release(s[i]);
+    cert_free(&ca);
+    cert_free(&namesake);
+    cert_free(&trunk);
+}
+
 /* OpenSSL's clock, for tickets. */
 static int64_t later_s;
 
@@ -741,6 +789,7 @@ int main(void)
         cmocka_unit_test(test_mutual),
         cmocka_unit_test(test_tickets_prove_nothing_new),
         cmocka_unit_test(test_tickets_of_the_proven_end),
+        cmocka_unit_test(test_tickets_of_another_authority),
         cmocka_unit_test(test_alpn),
         cmocka_unit_test(test_no_tls),
         cmocka_unit_test(test_no_agreement),
