@@ -69,11 +69,8 @@ struct fl_conn {
 /* One way between a phone and an edge. */
 struct fl_flow {
     int conn; /* FL_NONE, or UDP */
-    uint32_t conn_gen;
-    uint16_t nat_port; /* UDP: the mapping, 0 = none */
     uint16_t edge;
     uint32_t cseq;
-    uint32_t life;   /* counts reconnects */
     bool registered; /* a 200 came over this very life of it */
     bool asked;
     char call_id[48];
@@ -85,7 +82,6 @@ struct fl_phone {
     uint8_t flows; /* 1 or 2: with an instance, if any */
     bool instance;
     bool answers; /* else it rings on */
-    bool leaves;  /* unregisters at the end */
     struct fl_flow flow[2];
 };
 
@@ -178,7 +174,7 @@ struct fl_world {
     bool failed;
     char why[512];
     struct {
-        uint64_t calls, answered, registers, registered, gone, steps, resets, reused, unreachable;
+        uint64_t calls, answered, steps;
     } sum;
 };
 
@@ -201,6 +197,8 @@ void fl_kill(struct fl_world *w, unsigned node);
 void fl_node_happen(struct fl_world *w, struct occurrence *o);
 void fl_node_end(struct fl_world *w, unsigned node);
 void fl_node_sums(const struct fl_world *w, unsigned node, struct counters *sums);
+/* The number of the phone in "sip:p7@…" or "sip:p7-0@…"; FL_NONE. */
+int fl_phone_named(struct slice uri);
 bool fl_on_disk(const struct fl_world *w, unsigned node, struct slice aor);
 
 /* flows_phone.c */

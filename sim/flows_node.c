@@ -219,7 +219,7 @@ static size_t flatten(const struct action *a, char *dst, size_t cap)
 }
 
 /* The number of the phone in "sip:p7@…" or "sip:p7-…"; FL_NONE. */
-static int phone_named(struct slice uri)
+int fl_phone_named(struct slice uri)
 {
     struct sip_uri u;
     uint64_t n;
@@ -249,7 +249,7 @@ static void check_call_out(struct fl_world *w, const struct sip_msg *m, const st
         unsigned i = dest->port - 1000u;
         if (!addr_same_host(&w->nat[n].addr, dest) || i >= FL_PORTS || was_sent(w, m))
             continue;
-        int spoke = w->nat[n].spoke[i], named = phone_named(sip_slice(m, m->uri));
+        int spoke = w->nat[n].spoke[i], named = fl_phone_named(sip_slice(m, m->uri));
         if (spoke != FL_NONE && named != spoke)
             fl_fail(w, "a call for phone %d is sent to where phone %d registered since", named,
                     spoke);
@@ -282,7 +282,7 @@ static void check_out(struct fl_world *w, unsigned node, const struct addr *dest
     int n = snprintf(aor, sizeof aor, "%.*s@example.com", SLICE_ARG(u.user));
     if (sip_has(&m, SIP_H_CONTACT) && !fl_on_disk(w, node, slice_of(aor, (size_t)n)))
         fl_fail(w, "a REGISTER of %s is acknowledged that is not on disk", aor);
-    int named = phone_named(na.uri);
+    int named = fl_phone_named(na.uri);
     for (unsigned i = 0; dest != NULL && i < FL_NATS && !w->split; i++)
         if (addr_same_host(&w->nat[i].addr, dest) && dest->port - 1000u < FL_PORTS)
             w->nat[i].spoke[dest->port - 1000u] = (int16_t)named;

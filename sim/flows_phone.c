@@ -46,7 +46,6 @@ static unsigned nat_port(struct fl_world *w, unsigned phone)
         if (before != FL_NONE && before != (int)phone && !w->phone[phone].instance &&
             !w->phone[before].instance && w->nat[n].idle[at] > w->now + 30 * NS_S)
             continue;
-        w->sum.reused += w->nat[n].spoke[at] != FL_NONE && w->nat[n].spoke[at] != (int)phone;
         w->nat[n].owner[at] = (int16_t)phone;
         w->nat[n].idle[at] = w->now + 60 * NS_S;
         return at;
@@ -90,8 +89,6 @@ static bool open_conn(struct fl_world *w, unsigned phone, unsigned flow)
     while (source_is_taken(w, &c->source));
     c->used = true;
     f->conn = (int)i;
-    f->conn_gen = (uint32_t)c->gen;
-    f->life++;
     f->registered = false;
     c->last_up = w->now + 5 * NS_MS + fl_below(w, 40 * NS_MS);
     fl_at(w, c->last_up - w->now, FL_OPENED, c->node, i, 0, c->gen, NULL);
@@ -210,7 +207,6 @@ static void do_register(struct fl_world *w, unsigned phone, unsigned flow, unsig
     int n = snprintf(more, sizeof more, "Supported: path, outbound\r\nExpires: %u\r\n", expires_s);
     put_contact(more + n, sizeof more - (size_t)n, p, phone, flow);
     f->asked = true;
-    w->sum.registers++;
     (void)ask_send(w, a, "sip:example.com", to, more);
 }
 
@@ -308,7 +304,6 @@ static void registered(struct fl_world *w, const struct fl_ask *a, int status)
     f->asked = false;
     if (status == 200) {
         f->registered = true;
-        w->sum.registered++;
     }
     if (w->phase >= FL_QUIET)
         return;
@@ -429,18 +424,6 @@ static void check_rings_once(struct fl_world *w, unsigned phone, struct slice ca
     }
 }
 
-static int owner_of(struct slice uri)
-{
-    struct sip_uri u;
-    uint64_t n;
-    if (sip_uri_parse(uri, &u) != 0 || u.user.n < 2 || u.user.p[0] != 'p')
-        return FL_NONE;
-    struct slice rest = slice_drop(u.user, 1);
-    return text_parse_u64(slice_take(rest, slice_find(rest, '-')), FL_PHONES - 1, &n) == 0
-               ? (int)n
-               : FL_NONE;
-}
-
 static void on_invite(struct fl_world *w, unsigned phone, unsigned flow, const struct sip_msg *m,
                       const struct sip_facts *f, const struct packet *k)
 {
@@ -457,7 +440,7 @@ static void on_invite(struct fl_world *w, unsigned phone, unsigned flow, const s
             (void)send_up(w, phone, flow, slice_of(r->last->bytes, r->last->n));
         return;
     }
-    if (owner_of(sip_slice(m, m->uri)) != (int)phone) {
+    if (fl_phone_named(sip_slice(m, m->uri)) != (int)phone) {
         if (w->phone[phone].transport != TP_UDP)
             fl_fail(w, "phone %u gets a call for %.*s", phone, SLICE_ARG(sip_slice(m, m->uri)));
         answer(w, NULL, k, phone, flow, 404, "stranger");
@@ -560,7 +543,6 @@ void fl_phone_lost(struct fl_world *w, unsigned phone, unsigned flow)
     f->conn = FL_NONE;
     f->registered = false;
     f->asked = false;
-    w->sum.gone++;
     for (unsigned i = 0; i < FL_RINGS; i++)
         if (w->ring[i].used && w->ring[i].phone == phone && w->ring[i].flow == flow)
             w->ring[i].over = w->ring[i].answered = true;

@@ -32,6 +32,17 @@ struct fork {
 enum { NO_WAY = 255 };
 _Static_assert(REGISTRAR_TARGETS_MAX <= 32, "a bit each in fork.spent");
 
+/* A phone whose address a NAT may give to another one: see flow.h. */
+static inline bool is_phone_by_udp(const struct origin *from)
+{
+    return from->transport == TP_UDP && from->side == SIDE_OUTSIDE;
+}
+
+static inline bool is_sip(const struct sip_uri *u)
+{
+    return u->scheme == SIP_SCHEME_SIP || u->scheme == SIP_SCHEME_SIPS;
+}
+
 /* One request on its way. What it keeps of messages lies in blocks and goes as soon as nobody can
  * ask for it any more; then relay, try and a small block come to 1 KiB. */
 struct relay {

@@ -12,11 +12,6 @@
 
 enum { URI_BYTES_MAX = 1024 };
 
-static bool is_sip(const struct sip_uri *u)
-{
-    return u->scheme == SIP_SCHEME_SIP || u->scheme == SIP_SCHEME_SIPS;
-}
-
 /* ---- who registers --------------------------------------------------------------------------- */
 
 /* For phone_hash(): the instance, which all lines of a phone share, else the address-of-record. A
@@ -38,15 +33,10 @@ uint32_t phone_of(const struct sip_msg *m)
     return phone_hash(na.uri, false);
 }
 
-static bool is_phone_by_udp(const struct relay *r)
-{
-    return r->from.transport == TP_UDP && r->from.side == SIDE_OUTSIDE;
-}
-
 /* A registration has succeeded. If it came over UDP, this phone is there now. */
 void phone_registered(struct edge *e, const struct relay *r)
 {
-    if (is_phone_by_udp(r))
+    if (is_phone_by_udp(&r->from))
         phone_is_at(e, r->from.listener, &r->from.source, r->phone);
 }
 
@@ -56,7 +46,7 @@ static struct slice flow_token(struct edge *e, const struct relay *r, char buf[T
 {
     struct token token = {
         .kind = TOKEN_FLOW, .node = e->opts->node_id, .end = end_of_origin(e, &r->from)};
-    if (is_phone_by_udp(r))
+    if (is_phone_by_udp(&r->from))
         token.end.flow.slot = r->phone;
     struct text t = text_into(buf, TOKEN_TEXT_MAX);
     token_put(&t, &e->opts->keys, &token, SLICE_NONE);
@@ -148,7 +138,7 @@ bool path_has_room(struct edge *e, const struct origin *from)
 void push_path(struct edge *e, struct relay *r, const struct try *t)
 {
     if (e->edits_drop_vias == 0) /* as it came; else what it was for the try before */
-        r->phone = is_phone_by_udp(r) ? phone_of(e->edits.m) : 0;
+        r->phone = is_phone_by_udp(&r->from) ? phone_of(e->edits.m) : 0;
     bool again = r->own_path || r->own_contacts; /* as begun, whatever a reload says */
     if (!again && r->from.side != SIDE_OUTSIDE)
         return;

@@ -101,11 +101,6 @@ static bool is_direct(const struct origin *from, const struct sip_msg *m)
     return !sip_has(m, SIP_H_PATH) && sip_next_value(&v) && !sip_next_value(&v);
 }
 
-static bool is_phone_by_udp(const struct origin *from)
-{
-    return from->transport == TP_UDP && from->side == SIDE_OUTSIDE;
-}
-
 static struct reg_origin reg_origin_of(const struct origin *from, const struct sip_msg *m)
 {
     struct reg_origin o = {.flow = from->flow,

@@ -63,11 +63,6 @@ static int route_uri(const struct edge *e, struct sip_span value, struct slice *
     return 0;
 }
 
-static bool is_sip(const struct sip_uri *u)
-{
-    return u->scheme == SIP_SCHEME_SIP || u->scheme == SIP_SCHEME_SIPS;
-}
-
 /* A user part at one of our own addresses: is it a token of this dialog, or of a flow? */
 static bool take_token(const struct edge *e, struct route_set *s, struct slice user)
 {

@@ -48,6 +48,8 @@ MUST_USE int token_key_init(struct token_key *k, struct slice secret);
  * fleet. What they sign begins with a label of theirs in letters: no token does. */
 void flow_mac(const struct token_key *k, const struct slice *parts, unsigned count,
               uint8_t ret_mac[32]);
+/* Are the first `n` bytes equal? In a time that does not depend on where they differ. */
+bool flow_mac_equal(const uint8_t *a, const uint8_t *b, size_t n);
 
 enum token_kind { TOKEN_ROUTE = 1, TOKEN_FLOW = 2 };
 

@@ -216,10 +216,10 @@ void token_put(struct text *t, const struct token_keys *keys, const struct token
     text_put(t, slice_of(out, text_base64url_size(n)));
 }
 
-static bool mac_equal(const uint8_t *a, const uint8_t *b)
+bool flow_mac_equal(const uint8_t *a, const uint8_t *b, size_t n)
 {
     unsigned differ = 0;
-    for (int i = 0; i < TOKEN_MAC_BYTES; i++)
+    for (size_t i = 0; i < n; i++)
         differ |= (unsigned)(a[i] ^ b[i]);
     return differ == 0;
 }
@@ -243,7 +243,7 @@ int token_parse(const struct token_keys *keys, struct slice text, struct slice c
             continue; /* ids may collide: then each key of that id is asked */
         uint8_t mac[SHA256_DIGEST_LENGTH];
         token_mac(&keys->key[i], raw, body, call_id, mac);
-        if (mac_equal(mac, raw + body)) {
+        if (flow_mac_equal(mac, raw + body, TOKEN_MAC_BYTES)) {
             struct token token;
             token_unpack(raw, &token);
             if (token.end.transport >= TP__COUNT || token.callee_end.transport >= TP__COUNT)

@@ -187,14 +187,6 @@ static void nonce_put(struct registrar *r, struct text *t, struct slice asker, u
     text_put(t, slice_of(text, text_base64url_size(sizeof raw)));
 }
 
-static bool mac_equal(const uint8_t *a, const uint8_t *b)
-{
-    unsigned differ = 0;
-    for (int i = 0; i < NONCE_MAC_BYTES; i++)
-        differ |= (unsigned)(a[i] ^ b[i]);
-    return differ == 0;
-}
-
 /* Is it of the fleet's making, for this asker, and young enough? */
 static bool nonce_is_good(const struct registrar *r, struct slice nonce, struct slice asker,
                           uint64_t wall_s, uint32_t *ret_made_s)
@@ -205,7 +197,7 @@ static bool nonce_is_good(const struct registrar *r, struct slice nonce, struct 
     bool is_ours = false;
     for (unsigned i = 0; i < r->opts->keys->count; i++) {
         nonce_mac(r->opts, &r->opts->keys->key[i], raw, asker, mac);
-        is_ours |= mac_equal(mac, raw + NONCE_BODY_BYTES);
+        is_ours |= flow_mac_equal(mac, raw + NONCE_BODY_BYTES, NONCE_MAC_BYTES);
     }
     const uint8_t *p = raw;
     uint64_t made_s = bytes_get_be(&p, 5);
