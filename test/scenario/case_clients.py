@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clients of others at an edge that is its own registrar, each with digest authentication: sipsak,
-OpenSSL and GnuTLS by hand, JsSIP and SIP.js in Node, baresip with one flow."""
+OpenSSL and GnuTLS by hand, JsSIP and SIP.js in Node, JsSIP in Chromium, baresip."""
 import hashlib
 import json
 import os
@@ -202,6 +202,54 @@ for script, package in (("jssip", "jssip"), ("sipjs", "sip.js")):
             alice.tell(do="unregister")
             alice.wait(event="unregistered")
             until(lambda: not edge.bound("alice"), "its binding goes", 10)
+
+
+# ---- JsSIP in a browser ------------------------------------------------------------------------
+
+@case("clients: JsSIP in Chromium over WSS registers, is called by a phone and refuses one",
+      shows=browser.here, heavy=True, timeout=120)
+def _(t):
+    edge = Edge(t)
+    chromium = t.keep(browser.Browser(t.folder))
+    server = f"wss://{t.ip(1)}:{PORTS['wss']}"
+    chromium.phone("alice", DOMAIN, server, PASSWORD, library="jssip")
+    chromium.phone("carol", DOMAIN, server, PASSWORD, library="jssip", refuses=486)
+    row = edge.bound("alice")[0]
+    equal(row["transport"], "wss", "its binding")
+    check(".invalid" in row["contact"], f"a browser has no address to tell: {row}")
+    bob = edge.phone(101, "bob")
+    # Without SDP: a browser takes no plain RTP, but rings, and makes the offer itself.
+    call = ends.Call(bob, bob.hop, uri=f"sip:alice@{DOMAIN}")
+    answer = call.invite(body=b"").final(30)
+    equal(answer.status, 200, "a call from a phone over TCP")
+    check(b"a=fingerprint" in answer.body, "with its offer")
+    chromium.wait(event="ringing", name="alice")
+    hung_up = bob.wait(lambda m: m.method == "BYE" and m.call_id == call.call_id, 30, "a BYE")
+    check(hung_up.conn is bob.hop, "which it sends, as our ACK brought no answer")
+    refused = ends.Call(bob, bob.hop, uri=f"sip:carol@{DOMAIN}")
+    equal(refused.invite().final(30).status, 486, "who refuses is heard")
+    chromium.wait(event="refused", name="carol", by="local")
+    chromium.tell(do="stop", name="alice")
+    until(lambda: not edge.bound("alice"), "its binding goes", 20)
+
+
+@case("clients: JsSIP and SIP.js in Chromium call each other over WSS, and either hangs up",
+      shows=browser.here, heavy=True, timeout=120)
+def _(t):
+    edge = Edge(t)
+    chromium = t.keep(browser.Browser(t.folder))
+    server = f"wss://{t.ip(1)}:{PORTS['wss']}"
+    chromium.phone("alice", DOMAIN, server, PASSWORD, library="jssip")
+    chromium.phone("bob", DOMAIN, server, PASSWORD)
+    both = ("alice", "bob")
+    for nth, (caller, callee) in enumerate((both, reversed(both)), 1):
+        chromium.call(caller, callee, DOMAIN)
+        for name in both:
+            chromium.wait(event="session", name=name, state="Established", count=nth)
+        chromium.tell(do="hangup", name=caller if nth == 1 else "alice")
+        for name in both:
+            chromium.wait(event="session", name=name, state="Terminated", count=nth)
+    equal(len(edge.bound("alice") + edge.bound("bob")), 2, "both are still bound")
 
 
 # ---- baresip with one flow ---------------------------------------------------------------------

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A headless Chromium with SIP.js phones in it. Commands are JSON lines on stdin, what happens is
+// A headless Chromium with SIP.js and JsSIP phones in it. Commands are JSON lines on stdin, what happens is
 // JSON lines on stdout; both are the page's (phone.html):
 //
 //     {"do":"start","name":"web","domain":"example.com","server":"wss://127.0.0.1:8443"}
@@ -17,11 +17,12 @@ import { dirname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const types = { ".js": "text/javascript", ".html": "text/html" };
+const types = { ".js": "text/javascript", ".html": "text/html", ".json": "application/json" };
+const ours = { "/": "phone.html", "/jssip_phone.js": "jssip_phone.js" }; // else a library's
 
 const files = createServer((request, response) => {
   const path = normalize(decodeURIComponent(request.url.split("?")[0]));
-  const file = path === "/" ? join(here, "phone.html") : join(here, "node_modules", path);
+  const file = ours[path] ? join(here, ours[path]) : join(here, "node_modules", path);
   response.setHeader("Content-Type", types[file.slice(file.lastIndexOf("."))] || "text/plain");
   createReadStream(file).on("error", () => response.writeHead(404).end()).pipe(response);
 });

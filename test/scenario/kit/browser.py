@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Browser phones: SIP.js in a headless Chromium (test/web)."""
+"""Browser phones: SIP.js and JsSIP in a headless Chromium (test/web)."""
 import json
 import os
 import shutil
@@ -15,7 +15,8 @@ WEB = os.path.join(ROOT, "test/web")
 
 def here():
     return bool(shutil.which("chromium") and shutil.which("node") and
-                os.path.isdir(os.path.join(WEB, "node_modules/sip.js")))
+                all(os.path.isdir(os.path.join(WEB, "node_modules", library))
+                    for library in ("sip.js", "jssip")))
 
 
 class Browser:
@@ -54,9 +55,10 @@ class Browser:
             time.sleep(0.01)
         return self.saw(**what)[count - 1]
 
-    def phone(self, name, domain, server, password="", instance=None):
-        """Registers a phone and waits until it is."""
-        self.tell(do="start", name=name, domain=domain, server=server, password=password,
+    def phone(self, name, domain, server, password="", instance=None, **more):
+        """Registers a phone and waits until it is. library="jssip": else it is of SIP.js;
+        refuses=STATUS: a JsSIP phone takes no call."""
+        self.tell(do="start", name=name, domain=domain, server=server, password=password, **more,
                   instance=instance or f"5f3b9a2e-1c2d-4e3f-8a9b-{abs(hash(name)) % 10**12:012d}")
         self.wait(event="registration", name=name, state="Registered")
 
