@@ -345,6 +345,7 @@ void edits_begin(struct edge *e, const struct sip_msg *m, uint8_t own_vias);
 void try_resend(struct edge *e, struct try *t);
 void try_failed(struct edge *e, struct try *t, enum pool_outcome o, dur_ns retry_after, int status);
 bool edits_from_kept(struct edge *e, struct relay *r);
+struct slice serialise_edited(struct edge *e);
 MUST_USE int keep_edited(struct edge *e, struct relay *r, struct slice *ret_bytes);
 struct flow *flow_for(struct edge *e, const struct hop *hop);
 void put_via(struct edge *e, struct text *t, uint8_t transport, uint8_t listener,

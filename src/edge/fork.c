@@ -39,6 +39,10 @@ static const dur_ns silence_ends_way = 5 * NS_S;
 
 enum { BREADTH_DEFAULT = 60, LAUNCH_ACTIONS_ROOM = 12, LAUNCH_SCRATCH_ROOM = 160 * 1024 };
 
+/* What a 401 or 407 may grow to by the challenges of other phones. */
+enum { MERGED_BYTES_MAX = 8192, MERGED_LINES_MAX = 96 };
+_Static_assert((int)MERGED_LINES_MAX < (int)SIP_HEADERS_MAX, "the next hop has to read it");
+
 /* ---- ways ------------------------------------------------------------------------------------ */
 
 static bool keep_ways(struct edge *e, struct relay *r, const struct reg_target *target, unsigned n)
@@ -181,9 +185,60 @@ static unsigned rank_of(int status)
     }
 }
 
+static bool is_challenge(int status)
+{
+    return status == 401 || status == 407;
+}
+
+/* The challenges of `m` go behind those of `best`: as many as `t` has room for, and `lines`. */
+static void put_challenges(struct text *t, const struct sip_msg *m, unsigned lines)
+{
+    for (unsigned i = 0; i < m->header_count && lines > 0; i++) {
+        const struct sip_header *h = &m->h[i];
+        size_t before = t->n;
+        if (h->id != SIP_H_WWW_AUTHENTICATE && h->id != SIP_H_PROXY_AUTHENTICATE)
+            continue;
+        text_put(t, slice_of(m->p + h->line, h->line_end - h->line));
+        if (!text_fits(t)) {
+            t->n = before;
+            return;
+        }
+        lines--;
+    }
+}
+
+/* RFC 3261 16.7 step 7: whoever is to log in at several phones needs the challenges of all, and
+ * each in the words of its phone. e->msg is a 401 or 407 that is not the best; the best is one. */
+static void merge_challenges(struct edge *e, struct relay *r)
+{
+    struct slice best = blocks_slice(&e->blocks, r->fork.best);
+    struct sip_fault fault;
+    if (sip_index(&e->kept, best.p, best.n, true, &fault) != 0 || best.n >= MERGED_BYTES_MAX ||
+        e->kept.header_count >= MERGED_LINES_MAX)
+        return;
+    struct text lines = scratch_text(e, MERGED_BYTES_MAX - best.n);
+    put_challenges(&lines, &e->msg, MERGED_LINES_MAX - e->kept.header_count);
+    scratch_keep(e, &lines);
+    if (lines.n == 0)
+        return;
+    sip_edits_init(&e->edits, &e->kept);
+    sip_push_header(&e->edits, text_slice(&lines));
+    struct slice merged = serialise_edited(e);
+    block_ref both;
+    if (merged.n == 0 || blocks_keep(&e->blocks, merged, &both) != 0)
+        return;
+    blocks_release(&e->blocks, &r->fork.best);
+    r->fork.best = both;
+}
+
 /* `bytes` empty: a final that nobody sent. */
 static void note_final(struct edge *e, struct relay *r, int status, struct slice bytes)
 {
+    if (is_challenge(status) && is_challenge(r->fork.best_status) && bytes.n > 0 &&
+        blocks_slice(&e->blocks, r->fork.best).n > 0) {
+        merge_challenges(e, r);
+        return;
+    }
     if (r->fork.best_status != 0 && rank_of(r->fork.best_status) <= rank_of(status))
         return;
     blocks_release(&e->blocks, &r->fork.best);

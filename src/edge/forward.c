@@ -112,7 +112,7 @@ bool edits_from_kept(struct edge *e, struct relay *r)
 }
 
 /* e->edits carried out, on scratch; empty: no room. */
-static struct slice serialise_edited(struct edge *e)
+struct slice serialise_edited(struct edge *e)
 {
     size_t size = sip_edits_size(&e->edits);
     char *p = arena_take(&e->out->scratch, size, 1);

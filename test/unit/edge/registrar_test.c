@@ -397,6 +397,72 @@ static void the_best_final_goes_up(void **state)
     }
 }
 
+static void answer_challenge(struct world *w, const char *peer, int status, const char *lines)
+{
+    world_answer(w, peer, "INVITE", status, lines);
+}
+
+/* Whoever is to log in at several phones is told so by one answer (RFC 3261 16.7 step 7). */
+static void the_challenges_of_all_go_up(void **state)
+{
+    (void)state;
+    struct world *w = fresh();
+    phone(w, "bob", "1", "");
+    phone(w, "carol", "2", "");
+    phone(w, "elsewhere", "3", "");
+    world_invite(w, "alice", "1");
+    answer_challenge(w, "bob", 407,
+                     "Proxy-Authenticate: Digest realm=\"b\", nonce=\"1\",\n algorithm=MD5\n");
+    answer_challenge(w, "carol", 401,
+                     "WWW-Authenticate: Digest realm=\"c\", nonce=\"2\"\n"
+                     "X-Else: 1\n"
+                     "proxy-authenticate: Digest realm=\"d\", nonce=\"3\"\n");
+    answer_challenge(w, "elsewhere", 486, "WWW-Authenticate: Digest realm=\"e\", nonce=\"4\"\n");
+    const char *up = world_last(w, "alice");
+    assert_true(world_has(up, "SIP/2.0 407 "));
+    assert_true(world_has(up, "\r\nProxy-Authenticate: Digest realm=\"b\", nonce=\"1\",\r\n algo"));
+    assert_true(world_has(up, "\r\nWWW-Authenticate: Digest realm=\"c\", nonce=\"2\"\r\n"));
+    assert_true(world_has(up, "\r\nproxy-authenticate: Digest realm=\"d\", nonce=\"3\"\r\n"));
+    assert_false(world_has(up, "realm=\"e\""));
+    assert_false(world_has(up, "X-Else"));
+    world_ack(w, "alice", "1");
+    drained(w);
+}
+
+/* A phone whose challenges would burst the answer adds those that fit, and none in part. */
+static void the_challenges_are_bounded(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned lines;
+        int nonce_bytes;
+        const char *fits, *too_many;
+    } rows[] = {{150, 4, "realm=\"80\"", "realm=\"96\""},
+                {40, 400, "realm=\"10\"", "realm=\"20\""}};
+    for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
+        struct world *w = fresh();
+        char lines[32000];
+        size_t n = 0;
+        for (unsigned i = 0; i < rows[k].lines; i++)
+            n += (size_t)snprintf(lines + n, sizeof lines - n,
+                                  "WWW-Authenticate: Digest realm=\"%u\", nonce=\"%0*u\"\n", i,
+                                  rows[k].nonce_bytes, i);
+        phone(w, "bob", "1", "");
+        phone(w, "carol", "2", "");
+        world_invite(w, "alice", "1");
+        answer_challenge(w, "bob", 401, "WWW-Authenticate: Digest realm=\"b\", nonce=\"1\"\n");
+        answer_challenge(w, "carol", 401, lines);
+        const char *up = world_last(w, "alice");
+        assert_true(world_has(up, "SIP/2.0 401 "));
+        assert_true(world_has(up, "realm=\"b\""));
+        assert_true(world_has(up, rows[k].fits));
+        assert_false(world_has(up, rows[k].too_many));
+        assert_true(strlen(up) <= 8192);
+        world_ack(w, "alice", "1");
+        drained(w);
+    }
+}
+
 static void a_6xx_ends_it(void **state)
 {
     (void)state;
@@ -1225,6 +1291,8 @@ int main(void)
         cmocka_unit_test(bindings_expire),
         cmocka_unit_test(all_phones_ring_and_one_answers),
         cmocka_unit_test(the_best_final_goes_up),
+        cmocka_unit_test(the_challenges_of_all_go_up),
+        cmocka_unit_test(the_challenges_are_bounded),
         cmocka_unit_test(a_6xx_ends_it),
         cmocka_unit_test(by_q_one_group_after_the_other),
         cmocka_unit_test(narrow_breadth_is_serial),
