@@ -20,6 +20,8 @@ struct config_listener {
     bool client_required;   /* without a certificate that verifies no handshake ends well */
     struct slice *origins;  /* scheme://host[:port], lower case; none = any Origin, or none */
     uint16_t origin_count;
+    bool proxy;       /* PROXY protocol v2 comes first, and names the true source */
+    uint32_t backlog; /* of listen(2) */
 };
 
 enum config_log_format { CONFIG_LOG_JSON, CONFIG_LOG_LOGFMT };

@@ -12,6 +12,7 @@ void edge_limits_default(struct edge_limits *l)
         .blocks = {262144, 131072, 16384, 512},
         .targets = 4096,
         .pools = POOLS_MAX,
+        .guard = {.sources = 131072},
     };
 }
 
@@ -28,7 +29,7 @@ size_t edge_memory(const struct edge_limits *l)
            slab_memory(sizeof(struct try), tries_max(l)) + 2 * map_memory(l->transactions) +
            blocks_memory(l->blocks) + flows_memory(l->flows, l->target_flows) +
            pools_memory(l->pools, l->targets) + phones_memory(l->flows) +
-           (l->bindings > 0 ? registrar_memory(l->bindings) : 0) + 4096;
+           (l->bindings > 0 ? registrar_memory(l->bindings) : 0) + guard_memory(&l->guard) + 4096;
 }
 
 static int edge_carve(struct edge *e, struct arena *mem, const struct edge_birth *b)
@@ -75,7 +76,8 @@ struct edge *edge_new(struct arena *mem, const struct edge_opts *opts, const str
     e->rng = b->rng;
     e->now = now;
     wheel_init(&e->wheel, now);
-    if (edge_carve(e, mem, b) != 0 || edge_adopt(e, opts, now) != 0)
+    e->guard = guard_new(mem, &opts->guard, &l->guard, b->workers, b->seed, b->prng_seed, now);
+    if (e->guard == NULL || edge_carve(e, mem, b) != 0 || edge_adopt(e, opts, now) != 0)
         return NULL;
     return e;
 }
@@ -126,6 +128,7 @@ int edge_adopt(struct edge *e, const struct edge_opts *opts, mono_ns now)
     if (e->opts != NULL)
         relays_follow_pools(e, opts);
     e->opts = opts;
+    guard_adopt(e->guard, &opts->guard);
     if (e->registrar != NULL)
         registrar_adopt(e->registrar, &opts->registrar);
     egress_build(e);
@@ -157,9 +160,20 @@ struct edge_load edge_load(const struct edge *e)
     return l;
 }
 
-void edge_drain(struct edge *e)
+void edge_drain(struct edge *e, dur_ns within)
 {
+    (void)within;
     e->draining = true;
+}
+
+void edge_undrain(struct edge *e)
+{
+    e->draining = false;
+}
+
+struct guard *edge_guard(struct edge *e)
+{
+    return e->guard;
 }
 
 uint32_t since_us(mono_ns later, mono_ns earlier)

@@ -15,6 +15,7 @@
 
 #include "base/base.h"
 #include "flow/flow.h"
+#include "guard/guard.h"
 #include "observe/observe.h"
 #include "pool/pool.h"
 #include "registrar/registrar.h"
@@ -63,6 +64,17 @@ struct edge_keepalive {
     uint8_t jitter_percent;
 };
 
+/* How phones are moved to another edge. */
+struct edge_moving {
+    struct slice to; /* URI for the Contact of a 302 to their REGISTER; empty: there is none */
+    const struct slice *agents; /* User-Agents that follow it: a prefix, or "*" for any */
+    uint16_t agent_count;
+    bool learn;           /* try others too; who comes back regardless is not asked again */
+    dur_ns within;        /* a drain closes all flows within this, at an even pace */
+    dur_ns recycle_after; /* a flow lives this long ± jitter, then is moved; 0 = for ever */
+    uint8_t recycle_jitter_percent;
+};
+
 struct edge_opts {
     struct slice node_name, region, zone;
     uint16_t node_id;
@@ -87,6 +99,10 @@ struct edge_opts {
     uint8_t path; /* enum edge_path */
     struct edge_keepalive keepalive;
     struct registrar_opts registrar;
+    struct guard_opts guard;
+    struct edge_moving moving;
+    bool session_id;           /* add a Session-ID (RFC 7989) where there is none */
+    bool overload_outside;     /* RFC 7339 towards outside neighbours too */
 };
 
 /* Sizes of the tables, per worker. Fixed for the life of a process. */
@@ -98,6 +114,7 @@ struct edge_limits {
     uint32_t targets;               /* of all pools together */
     uint16_t pools;
     uint32_t bindings; /* of the registrar; 0 = this process runs none */
+    struct guard_limits guard;
 };
 void edge_limits_default(struct edge_limits *l);
 
@@ -160,8 +177,10 @@ void edge_on_send(struct edge *e, const struct event *ev);
 void edge_on_timer(struct edge *e);
 mono_ns edge_deadline(const struct edge *e);
 
-/* New dialogs are refused from now on; what is under way goes on. */
-void edge_drain(struct edge *e);
+/* New dialogs are refused from now on, phones are moved away at an even pace within `within` (0: as
+ * configured); what is under way goes on. */
+void edge_drain(struct edge *e, dur_ns within);
+void edge_undrain(struct edge *e);
 /* "pool uri ready|drain|maint"; 0, or -1 with *ret_why (static). */
 MUST_USE int edge_set_target(struct edge *e, struct slice argument, struct slice *ret_why);
 
@@ -169,6 +188,9 @@ MUST_USE int edge_set_target(struct edge *e, struct slice argument, struct slice
  * end. `argument`: of CMD_SHOW_BINDINGS, an AOR or nothing. */
 void edge_show(struct edge *e, enum command_kind what, struct slice argument, uint64_t *cursor,
                struct text *t);
+
+/* Its guard, for the driver to ask at the door. */
+struct guard *edge_guard(struct edge *e);
 
 /* What was counted since birth; it goes on counting. */
 const struct counters *edge_counters(const struct edge *e);

@@ -173,6 +173,7 @@ struct edge {
     struct phones *phones;
     struct pools *pools;
     struct registrar *registrar; /* NULL: this process runs none */
+    struct guard *guard;
     struct remote remote[REMOTE_FLOWS];
     uint32_t storing; /* head of the relays that wait for the store; FLOW_END ends */
     struct wheel wheel;

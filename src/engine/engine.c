@@ -90,8 +90,21 @@ static void on_command(struct engine *e, const struct event *ev, struct actions 
     uint64_t cursor = ev->cursor;
     struct slice why = SLICE_NONE;
     if (ev->command == CMD_DRAIN) {
-        edge_drain(e->edge);
+        uint64_t within_ms = 0;
+        if (ev->bytes.n > 0 && text_parse_u64(ev->bytes, UINT32_MAX, &within_ms) != 0)
+            within_ms = 0;
+        edge_drain(e->edge, within_ms * NS_MS);
         reply(out, ev, SLICE_NONE, 0, 0);
+        return;
+    }
+    if (ev->command == CMD_UNDRAIN) {
+        edge_undrain(e->edge);
+        reply(out, ev, SLICE_NONE, 0, 0);
+        return;
+    }
+    if (ev->command == CMD_GUARD) {
+        int err = guard_edit(engine_guard(e), ev->bytes, e->now, &why);
+        reply(out, ev, why, 0, err);
         return;
     }
     if (ev->command == CMD_TARGET) {
@@ -174,6 +187,11 @@ int engine_step(struct engine *e, const struct event *ev, mono_ns now, struct ac
 mono_ns engine_deadline(const struct engine *e)
 {
     return edge_deadline(e->edge);
+}
+
+struct guard *engine_guard(struct engine *e)
+{
+    return edge_guard(e->edge);
 }
 
 const struct counters *engine_counters(const struct engine *e)

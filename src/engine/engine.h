@@ -42,6 +42,9 @@ int engine_step(struct engine *e, const struct event *ev, mono_ns now, struct ac
 /* Step with EV_TIMER at this time at the latest; MONO_NONE = nothing is due, ever. */
 mono_ns engine_deadline(const struct engine *e);
 
+/* This worker's guard: the driver asks it at the door, before there is anything to step with. */
+struct guard *engine_guard(struct engine *e);
+
 /* What was counted since birth; it goes on counting. */
 const struct counters *engine_counters(const struct engine *e);
 

@@ -1,16 +1,54 @@
-/* SPDX-License-Identifier: Apache-2.0 */
-#include "guard/guard.h"
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A guard's birth, and what it goes by. */
+#include "guard/guard_int.h"
 
-int guard_hops(int received, int cap)
+/* Limits of rates are off by default: how many phones sit behind one address is for the operator to
+ * know. What is on by default protects the machine, not a policy. */
+void guard_opts_default(struct guard_opts *o)
 {
-    if (received == 0)
-        return -1;
-    if (received < 0 || received > cap)
-        return cap;
-    return received - 1;
+    *o = (struct guard_opts){
+        .ban_first = 10 * NS_S,
+        .ban_max = 3600 * NS_S,
+        .ban_decay = 600 * NS_S,
+        .delay_target = 20 * NS_MS,
+        .request_age_max = 500 * NS_MS,
+        .retry_after_min = 2 * NS_S,
+        .retry_after_max = 300 * NS_S,
+        .session_crossings_max = 10,
+        .session_within = 60 * NS_S,
+    };
 }
 
-uint64_t guard_loop_hash(const struct hash_seed *seed, const struct slice *parts, unsigned count)
+size_t guard_memory(const struct guard_limits *l)
 {
-    return siphash_parts(seed, parts, count);
+    return sizeof(struct guard) + sources_memory(l) + sessions_memory() + 256;
+}
+
+struct guard *guard_new(struct arena *mem, const struct guard_opts *opts,
+                        const struct guard_limits *l, uint32_t workers, struct hash_seed seed,
+                        uint64_t seed_of_prng, mono_ns now)
+{
+    (void)now;
+    struct guard *g = ARENA_NEW(mem, struct guard);
+    if (g == NULL)
+        return NULL;
+    g->opts = opts;
+    g->limits = *l;
+    g->workers = workers > 0 ? workers : 1;
+    g->seed = seed;
+    prng_seed(&g->prng, seed_of_prng);
+    if (sources_init(&g->sources, mem, l) != 0 || sessions_init(&g->sessions, mem) != 0)
+        return NULL;
+    return g;
+}
+
+void guard_adopt(struct guard *g, const struct guard_opts *opts)
+{
+    g->opts = opts;
+}
+
+const struct guard_counters *guard_counters(const struct guard *g)
+{
+    return &g->count;
 }

@@ -68,9 +68,14 @@ enum command_kind {
     CMD_SHOW_FLOWS,
     CMD_SHOW_COUNTERS,
     CMD_TARGET,        /* bytes = "pool uri ready|drain|maint" */
-    CMD_DRAIN,         /* refuse new dialogs with 503; in-dialog goes on */
+    CMD_DRAIN,         /* refuse new dialogs, move phones away; in-dialog goes on. bytes = within
+                          how many ms the phones shall be gone, or nothing: as configured */
     CMD_SHOW_BINDINGS, /* bytes = an AOR, or nothing for all */
     CMD_UNBIND,        /* bytes = an AOR: its bindings end */
+    CMD_UNDRAIN,       /* everything is welcome again */
+    CMD_SHOW_DRAIN,    /* one row: how far it is */
+    CMD_SHOW_GUARD,    /* totals, lists, sources */
+    CMD_GUARD,         /* bytes = guard_edit()'s order */
 };
 
 struct event {
@@ -83,6 +88,8 @@ struct event {
     int error;
     struct flow_id flow;
     struct addr source;
+    dur_ns waited;      /* EV_DATAGRAM, EV_MESSAGE: from its arrival at this machine to now, as far
+                           as the driver knows */
     struct slice bytes; /* the driver's; valid until the actions have been executed */
     uint64_t id;
     uint64_t cursor;  /* CMD_SHOW_*: where to go on; 0 = start */
