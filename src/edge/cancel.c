@@ -1,15 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Ending tries that are not wanted any more (RFC 3261 9.1, 16.10). A CANCEL may leave only after a
- * provisional has come; until then the wish is remembered. */
+ * provisional has come; until then the wish is remembered. What waits for a connection that is only
+ * being made has not left at all: nobody has to be told. */
 #include "edge/edge_int.h"
 
 enum { CANCEL_ACTIONS_ROOM = 8 };
+
+/* Is its request still in the queue of a connection that is being made? */
+static bool has_not_left(struct edge *e, const struct try *t)
+{
+    const struct flow *w = t->on_flow ? flow_get(e->flows, t->hop.flow) : NULL;
+    return t->client.state == TXN_CALLING && w != NULL && w->connecting;
+}
+
+/* Nobody else waits for that connection: without it the request never leaves. Else it does, and its
+ * CANCEL follows the first provisional. */
+static void withdraw(struct edge *e, struct try *t)
+{
+    struct flow *w = flow_get(e->flows, t->hop.flow);
+    if (w == NULL || w->closing || w->open != 1 ||
+        e->out->count + CANCEL_ACTIONS_ROOM > STEP_ACTIONS_MAX)
+        return;
+    emit_close(e, w->id);
+}
 
 void try_cancel(struct edge *e, struct try *t)
 {
     if (t->client.state == TXN_CALLING) {
         t->want_cancel = true;
+        if (has_not_left(e, t))
+            withdraw(e, t);
         return;
     }
     struct relay *r = relay_of(e, t);
@@ -76,9 +97,10 @@ void relay_cancelled(struct edge *e, struct relay *r)
         fork_cancelled(e, r);
         return;
     }
-    if (t == NULL || t->abandoned) {
+    if (t == NULL || t->abandoned || has_not_left(e, t)) {
         log_end(e, r, 487, 'C', phase_of(e, r), SLICE_NONE);
         relay_answer(e, r, 487, SLICE_NONE, SLICE_NONE);
+        relay_cancel_tries(e, r, NULL);
         return;
     }
     r->give_up_at = mono_add(e->now, 64 * e->opts->timers.t1);

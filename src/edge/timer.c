@@ -398,8 +398,10 @@ void edge_on_connect_failed(struct edge *e, const struct event *ev)
     struct flow *w = flow_get(e->flows, ev->flow);
     if (w == NULL)
         return;
-    e->count.connects_failed++;
-    flow_connect_result(e->flows, &w->peer, w->transport, false, e->now);
+    if (!w->closing) { /* else we took it back ourselves, which says nothing about the peer */
+        e->count.connects_failed++;
+        flow_connect_result(e->flows, &w->peer, w->transport, false, e->now);
+    }
     flow_breaks(e, w);
 }
 

@@ -188,21 +188,67 @@ static void when_refused(void **state)
     drained(w);
 }
 
-static void while_connecting(void **state)
+static struct world *with_hanging_connections(void)
 {
-    (void)state;
     struct world *w = world_plan();
     for (unsigned i = 0; i < 3; i++)
         w->target[i].transport = TP_TCP;
     w->connects_hang = true;
     world_start(w);
+    return w;
+}
+
+/* The INVITE has not left: the caller hears at once, and the connection with what waits for it is
+ * given up. */
+static void while_connecting(void **state)
+{
+    (void)state;
+    struct world *w = with_hanging_connections();
     world_invite(w, "alice", "1");
     world_cancel(w, "alice", "1");
-    EXPECT(w, "0 udp0 alice 100 INVITE", "0 connect a", "0 tcp a INVITE",
-           "0 udp0 alice 200 CANCEL");
+    EXPECT(w, "0 udp0 alice 100 INVITE", "0 connect a", "0 tcp a INVITE", "0 udp0 alice 200 CANCEL",
+           "0 udp0 alice 487 INVITE", "0 close a");
+    assert_string_equal(w->end, "CC");
+    world_ack(w, "alice", "1");
     world_connect_failed(w, world_last_flow(w));
     world_run(w, 1);
-    EXPECT(w, "0 udp0 alice 487 INVITE");
+    EXPECT_NOTHING(w);
+    /* That says nothing about the target: its next connection need not wait. */
+    world_invite(w, "bob", "2");
+    world_invite(w, "carol", "3");
+    world_forget(w);
+    world_invite(w, "mallory", "4");
+    EXPECT(w, "1 udp0 mallory 100 INVITE", "1 connect a", "1 tcp a INVITE");
+    drained(w);
+}
+
+/* Somebody else's request waits for it, too: it is made, and the INVITE that leaves is called back
+ * as soon as that may be (RFC 3261 9.1). */
+static void while_connecting_for_another_as_well(void **state)
+{
+    (void)state;
+    struct world *w = with_hanging_connections();
+    w->opts.edge.connections_per_target = 1;
+    world_adopt(w, 0);
+    world_invite(w, "alice", "1");
+    world_invite(w, "bob", "2");
+    world_invite(w, "carol", "3");
+    world_invite(w, "bob", "4");
+    EXPECT(w, "0 udp0 alice 100 INVITE", "0 connect a", "0 tcp a INVITE", "0 udp0 bob 100 INVITE",
+           "0 connect b", "0 tcp b INVITE", "0 udp0 carol 100 INVITE", "0 connect c",
+           "0 tcp c INVITE", "0 udp0 bob 100 INVITE", "0 tcp a INVITE");
+    world_cancel(w, "bob", "4");
+    EXPECT(w, "0 udp0 bob 200 CANCEL", "0 udp0 bob 487 INVITE");
+    world_ack(w, "bob", "4");
+    world_connected(w, world_flow_to(w, "a"));
+    world_answer(w, "a", "INVITE", 100, NULL);
+    EXPECT(w, "0 tcp a CANCEL");
+    world_answer(w, "a", "CANCEL", 200, NULL);
+    world_answer(w, "a", "INVITE", 487, NULL);
+    EXPECT(w, "0 tcp a ACK");
+    world_connect_failed(w, world_flow_to(w, "b"));
+    world_connect_failed(w, world_flow_to(w, "c"));
+    world_run(w, 1);
     drained(w);
 }
 
@@ -262,14 +308,23 @@ static void of_a_non_invite(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(before_any_answer), cmocka_unit_test(of_a_dead_target),
-        cmocka_unit_test(after_a_100),       cmocka_unit_test(while_it_rings),
-        cmocka_unit_test(repeated),          cmocka_unit_test(without_a_487),
-        cmocka_unit_test(crossed_by_a_2xx),  cmocka_unit_test(after_the_final),
-        cmocka_unit_test(failing_over),      cmocka_unit_test(when_the_second_is_being_asked),
-        cmocka_unit_test(when_refused),      cmocka_unit_test(while_connecting),
-        cmocka_unit_test(while_resolving),   cmocka_unit_test(of_nothing),
-        cmocka_unit_test(of_another_sender), cmocka_unit_test(of_a_non_invite),
+        cmocka_unit_test(before_any_answer),
+        cmocka_unit_test(of_a_dead_target),
+        cmocka_unit_test(after_a_100),
+        cmocka_unit_test(while_it_rings),
+        cmocka_unit_test(repeated),
+        cmocka_unit_test(without_a_487),
+        cmocka_unit_test(crossed_by_a_2xx),
+        cmocka_unit_test(after_the_final),
+        cmocka_unit_test(failing_over),
+        cmocka_unit_test(when_the_second_is_being_asked),
+        cmocka_unit_test(when_refused),
+        cmocka_unit_test(while_connecting),
+        cmocka_unit_test(while_connecting_for_another_as_well),
+        cmocka_unit_test(while_resolving),
+        cmocka_unit_test(of_nothing),
+        cmocka_unit_test(of_another_sender),
+        cmocka_unit_test(of_a_non_invite),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
