@@ -379,7 +379,9 @@ static const struct field pool_fields[] = {
      PUT(struct draft_pool, opts.health.on),
      .sub = &health_schema,
      .zero = "off",
-     .help = "Probes by OPTIONS. A target that answers requests is up, whatever its probes say."},
+     .help = "Probes by OPTIONS. A target that answers requests is up, whatever its probes say. "
+             "`off`: nothing tells a target that works on a call from one that died after its 100; "
+             "such a call waits until `timers.timer_c`."},
     {.key = "failover",
      .type = V_MAP,
      .sub = &failover_schema,
@@ -837,7 +839,10 @@ static const struct field timers_fields[] = {
      .min = 181 * NS_S,
      .max = 3600 * NS_S,
      .standard = "185s",
-     .help = "Timer C: how long a call may ring. Over 3 minutes (RFC 3261 16.6)."},
+     .help = "Timer C: how long a call may ring, or stay at 100 without ringing; each provisional "
+             "above 100 starts it anew. Then the call is over: CANCEL to who was asked, 408 to the "
+             "caller (480 from the registrar), and nobody else is tried. Nor is anybody new tried "
+             "once a call is that old and nothing has rung. Over 3 minutes (RFC 3261 16.6)."},
     {.key = "connect",
      .type = V_DURATION,
      PUT(struct draft, c.engine.edge.connect_timeout),

@@ -74,7 +74,7 @@ static void ack_by_name(struct edge *e, const struct where *w, uint64_t loop_has
         relay_free(e, r);
         return;
     }
-    relay_resolve(e, r, w);
+    relay_resolve(e, r, w, 0);
 }
 
 void ack_resolved(struct edge *e, struct relay *r, const struct event *ev)

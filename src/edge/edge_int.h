@@ -22,15 +22,15 @@ struct origin {
 struct fork {
     block_ref best;       /* the best final so far, as it would go up */
     uint32_t spent;       /* bit per way: tried, or not to be tried any more */
+    uint32_t resolving;   /* bit per way: its name is asked for */
     uint16_t best_status; /* 0: none came */
     uint16_t q;           /* of the group under way */
     uint8_t ways;
-    uint8_t abreast;   /* branches at a time, … */
-    uint8_t breadth;   /* … each with this Max-Breadth (RFC 5393 5.3.3) */
-    uint8_t resolving; /* the way whose name is asked for */
+    uint8_t abreast; /* branches at a time, … */
+    uint8_t breadth; /* … each with this Max-Breadth (RFC 5393 5.3.3) */
 };
-enum { NO_WAY = 255 };
-_Static_assert(REGISTRAR_TARGETS_MAX <= 32, "a bit each in fork.spent");
+enum { NO_WAY = 255, WAY_BITS = 5 };
+_Static_assert((int)REGISTRAR_TARGETS_MAX <= 1 << WAY_BITS, "a bit each in fork.spent");
 
 /* A phone whose address a NAT may give to another one: see flow.h. */
 static inline bool is_phone_by_udp(const struct origin *from)
@@ -333,6 +333,7 @@ void keepalive_run(struct edge *e);
  */
 void relay_begin(struct edge *e, struct relay *r, const struct where *w);
 bool relay_retry_udp(struct edge *e, struct relay *r, struct try *t);
+bool relay_is_late(const struct edge *e, const struct relay *r);
 void relay_next(struct edge *e, struct relay *r, struct slice why, int status);
 enum launch { LAUNCHED, LAUNCH_UNREACHABLE, LAUNCH_NO_ROOM, LAUNCH_TOO_LARGE };
 enum launch launch(struct edge *e, struct relay *r, const struct hop *hop, uint8_t way);
@@ -351,11 +352,11 @@ MUST_USE int keep_edited(struct edge *e, struct relay *r, struct slice *ret_byte
 struct flow *flow_for(struct edge *e, const struct hop *hop);
 void put_via(struct edge *e, struct text *t, uint8_t transport, uint8_t listener,
              const struct branch *b);
-void relay_resolve(struct edge *e, struct relay *r, const struct where *w);
+void relay_resolve(struct edge *e, struct relay *r, const struct where *w, unsigned way);
 void ack_forward(struct edge *e, const struct origin *from);
 void ack_follow(struct edge *e, const struct origin *from, const struct hop *hop);
 void ack_resolved(struct edge *e, struct relay *r, const struct event *ev);
-void relay_resolved(struct edge *e, struct relay *r, const struct event *ev);
+void relay_resolved(struct edge *e, const struct event *ev);
 struct slice via_line(struct edge *e, const struct try *t);
 void try_send_bytes(struct edge *e, struct try *t, struct slice bytes);
 MUST_USE int hop_open(struct edge *e, struct try *t);
@@ -386,7 +387,7 @@ void fork_rings(struct edge *e, struct relay *r, const struct try *t);
 bool fork_has_alternative(struct edge *e, const struct relay *r, const struct try *t);
 void fork_cancelled(struct edge *e, struct relay *r);
 void fork_gives_up(struct edge *e, struct relay *r);
-void fork_resolved(struct edge *e, struct relay *r, const struct event *ev);
+void fork_resolved(struct edge *e, struct relay *r, unsigned way, const struct event *ev);
 bool fork_retry_udp(struct edge *e, struct relay *r, struct try *t);
 
 /* ---- response.c, cancel.c, probe.c, timer.c -----------------------------------------------------

@@ -113,7 +113,7 @@ static uint32_t phone_bits(const struct ways *all, unsigned way)
 /* The ways that are waited for. */
 static uint32_t live_ways(const struct edge *e, const struct relay *r)
 {
-    uint32_t live = r->resolving ? bit(r->fork.resolving) : 0;
+    uint32_t live = r->fork.resolving;
     for (uint32_t slot = r->first_try; slot != NO_TRY;) {
         const struct try *t = try_at(e, slot);
         slot = t->older;
@@ -123,9 +123,8 @@ static uint32_t live_ways(const struct edge *e, const struct relay *r)
     return live;
 }
 
-/* The way whose turn it is; NO_WAY when it is nobody's now. `skip`: not in this round. */
-static unsigned next_way(const struct edge *e, struct relay *r, const struct ways *all,
-                         uint32_t skip)
+/* The way whose turn it is; NO_WAY when it is nobody's now. */
+static unsigned next_way(const struct edge *e, struct relay *r, const struct ways *all)
 {
     uint32_t live = live_ways(e, r), busy = 0;
     unsigned abreast = 0;
@@ -137,7 +136,7 @@ static unsigned next_way(const struct edge *e, struct relay *r, const struct way
     }
     if (abreast >= r->fork.abreast)
         return NO_WAY;
-    uint32_t open = ~(r->fork.spent | skip);
+    uint32_t open = ~r->fork.spent;
     unsigned best = NO_WAY;
     for (unsigned i = 0; i < all->count; i++)
         if ((open & bit(i)) != 0 && (live == 0 || all->way[i].q >= r->fork.q) &&
@@ -437,8 +436,8 @@ static bool start_way(struct edge *e, struct relay *r, const struct ways *all, u
         struct slice path = all->path[i];
         where_by_path(e, &to, all->contact[i], &path);
         if (to.kind == WHERE_NAME) {
-            r->fork.resolving = (uint8_t)i;
-            relay_resolve(e, r, &to);
+            r->fork.resolving |= bit(i);
+            relay_resolve(e, r, &to, i);
             return true;
         }
         if (to.kind == WHERE_HOP)
@@ -447,16 +446,6 @@ static bool start_way(struct edge *e, struct relay *r, const struct ways *all, u
     if (result != LAUNCHED)
         note_launch(e, r, w, result);
     return result == LAUNCHED;
-}
-
-static bool needs_name(struct edge *e, const struct ways *all, unsigned i)
-{
-    struct where to;
-    struct slice path = all->path[i];
-    if (all->way[i].direct)
-        return false;
-    where_by_path(e, &to, all->contact[i], &path);
-    return to.kind == WHERE_NAME;
 }
 
 static bool step_has_room(const struct edge *e)
@@ -471,19 +460,16 @@ static bool step_has_room(const struct edge *e)
 void fork_go(struct edge *e, struct relay *r)
 {
     struct ways all;
-    uint32_t skip = 0;
     r->fork_due = false;
     if (r->answered)
         return;
+    if (relay_is_late(e, r))
+        r->fork.spent = UINT32_MAX; /* nobody new is asked */
     read_ways(e, r, &all);
     for (;;) {
-        unsigned i = next_way(e, r, &all, skip);
+        unsigned i = next_way(e, r, &all);
         if (i == NO_WAY)
             break;
-        if (r->resolving && needs_name(e, &all, i)) { /* one name at a time */
-            skip |= bit(i);
-            continue;
-        }
         if (!step_has_room(e)) {
             r->fork_due = true;
             relay_arm(e, r);
@@ -542,10 +528,21 @@ void fork_begin(struct edge *e, struct relay *r, const struct where *w)
     fork_go(e, r);
 }
 
-void fork_resolved(struct edge *e, struct relay *r, const struct event *ev)
+static void ends_resolving(struct relay *r, uint32_t ways)
+{
+    r->fork.resolving &= ~ways;
+    r->resolving = r->fork.resolving != 0;
+    if (!r->resolving && !r->cancelled)
+        r->give_up_at = MONO_NONE;
+}
+
+void fork_resolved(struct edge *e, struct relay *r, unsigned way, const struct event *ev)
 {
     struct ways all;
-    unsigned i = r->fork.resolving;
+    unsigned i = way;
+    if ((r->fork.resolving & bit(i)) == 0)
+        return;
+    ends_resolving(r, bit(i));
     enum launch result = LAUNCH_UNREACHABLE;
     read_ways(e, r, &all);
     for (unsigned k = 0; i < all.count && k < ev->addr_count && result != LAUNCHED; k++) {
@@ -602,6 +599,7 @@ void fork_rings(struct edge *e, struct relay *r, const struct try *t)
 static void call_back(struct edge *e, struct relay *r)
 {
     r->fork.spent = UINT32_MAX;
+    r->fork.resolving = 0;
     r->resolving = false;
     for (uint32_t slot = r->first_try; slot != NO_TRY;) {
         struct try *t = try_at(e, slot);
@@ -675,7 +673,7 @@ void fork_gives_up(struct edge *e, struct relay *r)
     bool timer_c = e->now >= r->timer_c_at;
     r->give_up_at = MONO_NONE;
     if (r->resolving && !timer_c && !r->cancelled) {
-        r->resolving = false;
+        ends_resolving(r, UINT32_MAX);
         note_final(e, r, 408, SLICE_NONE);
         fork_go(e, r);
         return;

@@ -457,17 +457,24 @@ static void begin_hop(struct edge *e, struct relay *r, const struct hop *hop)
         answer_unreachable(e, r, hop);
 }
 
-/* Asks for the addresses of a name; the answer is an event. */
-void relay_resolve(struct edge *e, struct relay *r, const struct where *w)
+/* What comes back with the addresses: whose they are, and for which way of a fork.
+ *
+ *      63   59 58                32 31             0
+ *      | way | slot of the relay   | its generation | */
+enum { SLOT_BITS = 32 - WAY_BITS };
+
+/* Asks for the addresses of a name; the answer is an event. `way`: of a fork, else 0. */
+void relay_resolve(struct edge *e, struct relay *r, const struct where *w, unsigned way)
 {
     handle h = slab_handle(&e->relays, r);
+    MUST(h.slot < 1U << SLOT_BITS);
     struct text t = scratch_text(e, 256);
     text_put(&t, slice_take(w->name, 256));
     scratch_keep(e, &t);
     r->resolving = true;
     r->give_up_at = mono_add(e->now, 64 * e->opts->timers.t1);
     struct action *a = emit(e, ACT_RESOLVE);
-    a->id = (uint64_t)h.slot << 32 | h.gen;
+    a->id = (uint64_t)(way << SLOT_BITS | h.slot) << 32 | h.gen;
     a->text = text_slice(&t);
     a->port = w->port;
     a->transport = w->name_transport;
@@ -480,7 +487,7 @@ static void begin_name(struct edge *e, struct relay *r, const struct where *w)
         refuse_unkept(e, r);
         return;
     }
-    relay_resolve(e, r, w);
+    relay_resolve(e, r, w, 0);
 }
 
 /* RFC 3261 17.2.1 wants a 100 within 200 ms unless something better comes. Most targets answer in a
@@ -526,20 +533,25 @@ static bool try_resolved(struct edge *e, struct relay *r)
     return false;
 }
 
-void relay_resolved(struct edge *e, struct relay *r, const struct event *ev)
+void relay_resolved(struct edge *e, const struct event *ev)
 {
+    uint32_t slot = (uint32_t)(ev->id >> 32);
+    struct relay *r =
+        slab_get(&e->relays, (handle){slot & ((1U << SLOT_BITS) - 1), (uint32_t)ev->id});
+    if (r == NULL)
+        return;
     if (r->method == SIP_M_ACK) {
         ack_resolved(e, r, ev);
         return;
     }
     if (!r->resolving || r->answered)
         return;
-    r->resolving = false;
-    r->give_up_at = MONO_NONE;
     if (r->forks) {
-        fork_resolved(e, r, ev);
+        fork_resolved(e, r, slot >> SLOT_BITS, ev);
         return;
     }
+    r->resolving = false;
+    r->give_up_at = MONO_NONE;
     unsigned n = ev->addr_count < RESOLVED_MAX ? ev->addr_count : RESOLVED_MAX;
     r->hop_count = (uint8_t)n;
     if (n > 0 &&
@@ -587,6 +599,14 @@ static void answer_spent(struct edge *e, struct relay *r, struct slice why, int 
     relay_answer(e, r, up, status == 0 ? SLICE_NONE : why, SLICE_NONE);
 }
 
+/* Timer C is the one deadline over all tries where no pool sets a shorter one: a caller who has
+ * waited that long without any ringing is told so. Each try has a Timer C of its own (RFC 3261 16.6
+ * step 11), and eight addresses that say 100 and then nothing would take eight of them. */
+bool relay_is_late(const struct edge *e, const struct relay *r)
+{
+    return !r->ringing && e->now >= mono_add(r->arrived, e->opts->timer_c);
+}
+
 /* The newest try came to nothing (`status`: the target's answer, 0 none, -1 transport error): the
  * next one, or the end. RFC 3261 16.7 steps 4 to 6, 16.8, 16.9. */
 void relay_next(struct edge *e, struct relay *r, struct slice why, int status)
@@ -600,7 +620,7 @@ void relay_next(struct edge *e, struct relay *r, struct slice why, int status)
         return;
     }
     if (r->pool == NO_POOL || r->ringing) {
-        if (!r->ringing && try_resolved(e, r))
+        if (!r->ringing && !relay_is_late(e, r) && try_resolved(e, r))
             return;
         answer_spent(e, r, why, status);
         return;

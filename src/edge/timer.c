@@ -43,7 +43,7 @@ static void relay_gives_up(struct edge *e, struct relay *r)
             try_cancel(e, t);
         try_outlive(e, t);
     }
-    if (timer_c && r->pool != NO_POOL) {
+    if (timer_c) {
         log_end(e, r, 408, 'T', phase_of(e, r), SLICE("Timer C"));
         relay_answer(e, r, 408, SLICE_NONE, SLICE_NONE);
         return;
@@ -465,8 +465,5 @@ void edge_on_send(struct edge *e, const struct event *ev)
 
 void edge_on_resolved(struct edge *e, const struct event *ev)
 {
-    handle h = {(uint32_t)(ev->id >> 32), (uint32_t)ev->id};
-    struct relay *r = slab_get(&e->relays, h);
-    if (r != NULL)
-        relay_resolved(e, r, ev);
+    relay_resolved(e, ev);
 }

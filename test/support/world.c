@@ -444,6 +444,7 @@ static void on_action(struct world *w, const struct action *a)
         break;
     case ACT_RESOLVE:
         say(w, "resolve %.*s:%u/%u", (int)a->text.n, a->text.p, a->port, a->transport);
+        w->resolve_id_before = w->resolve_id;
         w->resolve_id = a->id;
         break;
     case ACT_LOG:

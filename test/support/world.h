@@ -90,7 +90,7 @@ struct world {
         bool open;
     } flow[512];
     unsigned flow_count;
-    uint64_t resolve_id;
+    uint64_t resolve_id, resolve_id_before; /* of the last ACT_RESOLVE, and the one before */
     char end[4];                                   /* of the last log record, "-D" */
     _Alignas(8) char record[LOG_RECORD_BYTES_MAX]; /* the last one: see world_record() */
     uint64_t records;

@@ -594,6 +594,48 @@ static void timer_c_is_not_moved_by_a_100(void **state)
     drained(w);
 }
 
+static struct world *by_name(const char *const *addresses, unsigned count)
+{
+    struct world *w = world_new();
+    char *text = world_request("INVITE", "sip:bob@example.net", "proxy", "1", NULL);
+    world_udp(w, 2, "proxy", text);
+    free(text);
+    world_resolved(w, addresses, count);
+    return w;
+}
+
+/* A name with many addresses: Timer C is the deadline of the call, not of each of them. */
+static void timer_c_ends_what_a_name_leads_to(void **state)
+{
+    (void)state;
+    struct world *w = by_name((const char *const[]){"bob", "carol", "mallory"}, 3);
+    EXPECT(w, "0 udp2 proxy 100 INVITE", "0 resolve example.net:0/255", "0 udp0 bob INVITE");
+    world_answer(w, "bob", "INVITE", 100, NULL);
+    world_run(w, 185100);
+    EXPECT(w, "185000 udp0 bob CANCEL", "185000 udp2 proxy 408 INVITE");
+    world_ack(w, "proxy", "1");
+    drained(w);
+}
+
+static void silent_addresses_have_one_deadline(void **state)
+{
+    (void)state;
+    struct world *w = by_name(
+        (const char *const[]){"bob", "carol", "mallory", "elsewhere", "alice", "a", "b", "c"}, 8);
+    unsigned asked = 0, answered = 0;
+    world_run(w, 192100);
+    for (unsigned i = 0; i < w->line_count; i++) {
+        asked += strncmp(w->line[i], "192", 3) == 0 && world_has(w->line[i], " INVITE") &&
+                 !world_has(w->line[i], " 408 ");
+        answered += world_has(w->line[i], "192000 udp2 proxy 408 INVITE");
+    }
+    assert_int_equal(asked, 0);
+    assert_int_equal(answered, 1);
+    assert_null(world_last(w, "b"));
+    world_ack(w, "proxy", "1");
+    drained(w);
+}
+
 /* A process that was stopped for a while has missed its times: it says so once, and bursts nothing.
  */
 static void late_timers_make_no_burst(void **state)
@@ -677,6 +719,8 @@ int main(void)
         cmocka_unit_test(slow_but_alive_after_a_100),
         cmocka_unit_test(timer_c),
         cmocka_unit_test(timer_c_is_not_moved_by_a_100),
+        cmocka_unit_test(timer_c_ends_what_a_name_leads_to),
+        cmocka_unit_test(silent_addresses_have_one_deadline),
         cmocka_unit_test(late_timers_make_no_burst),
         cmocka_unit_test(retry_after_is_heeded),
     };

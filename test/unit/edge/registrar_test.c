@@ -953,6 +953,80 @@ static void by_a_path_with_a_name(void **state)
     drained(w);
 }
 
+/* The names of several phones are asked for at the same time; the answers come in any order. */
+static void by_paths_with_names(void **state)
+{
+    (void)state;
+    struct world *w = fresh();
+    register_inside(w, "1", "Supported: path\nPath: <sip:one.test;lr>\n");
+    char *text = registration("carol", "2", "", "Supported: path\nPath: <sip:two.test;lr>\n");
+    world_udp(w, 2, "proxy", text);
+    free(text);
+    world_forget(w);
+    world_invite(w, "alice", "1");
+    EXPECT(w, "0 udp0 alice 100 INVITE", "0 resolve two.test:0/255", "0 resolve one.test:0/255");
+    uint64_t second = w->resolve_id_before;
+    world_resolved(w, (const char *const[]){"a"}, 1);
+    EXPECT(w, "0 udp2 a INVITE");
+    world_resolved(w, (const char *const[]){"b"}, 1); /* twice: ignored */
+    EXPECT_NOTHING(w);
+    answer_tag(w, "a", 486);
+    EXPECT(w, "0 udp2 a ACK"); /* the other one is still waited for */
+    w->resolve_id = second;
+    world_resolved(w, (const char *const[]){"b"}, 1);
+    EXPECT(w, "0 udp2 b INVITE");
+    assert_true(world_has(world_last(w, "a"), "sip:bob@"));
+    assert_true(world_has(world_last_request(w, "b", "INVITE"), "INVITE sip:carol@"));
+    answer_tag(w, "b", 404);
+    EXPECT(w, "0 udp2 b ACK", "0 udp0 alice 486 INVITE");
+    world_ack(w, "alice", "1");
+    drained(w);
+}
+
+/* One name that nobody answers for keeps the call from ending for 64·T1, and no other phone. */
+static void by_a_path_with_a_name_that_nobody_answers_for(void **state)
+{
+    (void)state;
+    struct world *w = fresh();
+    register_inside(w, "1", "Supported: path\nPath: <sip:one.test;lr>\n");
+    phone(w, "carol", "2", "");
+    world_invite(w, "alice", "1");
+    EXPECT(w, "0 udp0 alice 100 INVITE", "0 tcp carol INVITE", "0 resolve one.test:0/255");
+    answer_tag(w, "carol", 486);
+    EXPECT(w, "0 tcp carol ACK");
+    world_run(w, 32100);
+    EXPECT(w, "32000 udp0 alice 486 INVITE");
+    world_ack(w, "alice", "1");
+    world_resolved(w, (const char *const[]){"b"}, 1);
+    EXPECT_NOTHING(w);
+    drained(w);
+}
+
+/* Phones that are silent are asked one after the other until Timer C, and no longer. */
+static void silent_phones_have_one_deadline(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"bob", "carol", "elsewhere", "mallory", "a", "b", "c", "d"};
+    struct world *w = fresh();
+    for (unsigned i = 0; i < 8; i++) {
+        char branch[8], q[16];
+        snprintf(branch, sizeof branch, "%u", i);
+        snprintf(q, sizeof q, ";q=0.%u", 9 - i);
+        phone(w, names[i], branch, q);
+    }
+    world_invite(w, "alice", "1");
+    world_run(w, 300000);
+    EXPECT(w, "0 udp0 alice 100 INVITE", "0 tcp bob INVITE", "32000 tcp carol INVITE",
+           "64000 tcp elsewhere INVITE", "96000 tcp mallory INVITE", "128000 tcp a INVITE",
+           "160000 tcp b INVITE", "192000 udp0 alice 480 INVITE", "192500 udp0 alice 480 INVITE",
+           "193500 udp0 alice 480 INVITE", "195500 udp0 alice 480 INVITE",
+           "199500 udp0 alice 480 INVITE", "203500 udp0 alice 480 INVITE",
+           "207500 udp0 alice 480 INVITE", "211500 udp0 alice 480 INVITE",
+           "215500 udp0 alice 480 INVITE", "219500 udp0 alice 480 INVITE",
+           "223500 udp0 alice 480 INVITE");
+    drained(w);
+}
+
 /* ---- workers --------------------------------------------------------------------------------- */
 
 /* w[owner]: whose service@example.com is; w[0] hears the phones. */
@@ -1319,6 +1393,9 @@ int main(void)
         cmocka_unit_test(large_by_tcp_or_else_udp),
         cmocka_unit_test(by_path),
         cmocka_unit_test(by_a_path_with_a_name),
+        cmocka_unit_test(by_paths_with_names),
+        cmocka_unit_test(by_a_path_with_a_name_that_nobody_answers_for),
+        cmocka_unit_test(silent_phones_have_one_deadline),
         cmocka_unit_test(on_the_worker_that_owns_the_name),
         cmocka_unit_test(a_remote_flow_that_breaks_under_an_attempt),
         cmocka_unit_test(a_remote_caller_that_leaves),
