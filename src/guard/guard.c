@@ -33,6 +33,7 @@ struct guard *guard_new(struct arena *mem, const struct guard_opts *opts,
     struct guard *g = ARENA_NEW(mem, struct guard);
     if (g == NULL)
         return NULL;
+    memset(g, 0, sizeof *g);
     g->opts = opts;
     g->limits = *l;
     g->workers = workers > 0 ? workers : 1;

@@ -207,9 +207,12 @@ enum guard_class {
     CLASS_EMERGENCY, /* urn:service:sos, sip:sos@, sip:112@ … by configuration */
     CLASSES
 };
-/* A message waited this long in front of us. Called for each, or for the oldest of a batch. */
+/* A message waited this long in front of us. Called for each, or for the oldest of a batch; and with
+ * 0 when there was nothing to do, for only calls move the level. */
 void guard_waited(struct guard *g, dur_ns waited, mono_ns now);
-/* Is this new request shed? `waited`: its own. Counts it. */
+/* Is this request shed? `waited`: its own. To be asked for each that comes, as the level is shared
+ * out by what came. Counts it. In-dialog requests go by age only from 8 × request_age_max on, what
+ * finishes and emergencies never. */
 bool guard_sheds(struct guard *g, enum guard_class class, dur_ns waited, mono_ns now);
 /* The worker's delay and how much is shed, in permille of what comes, for show and neighbours. */
 dur_ns guard_delay(const struct guard *g);
@@ -230,19 +233,21 @@ uint32_t guard_retry_after_s(struct guard *g, enum guard_class class, mono_ns no
 /* ---- overload control between neighbours, RFC 7339 "loss" (overload.c) ------------------------
  */
 
-/* What a neighbour asked for, at its pool target or at us. 24 bytes, all zero = nothing. */
+/* What a neighbour asked for, at its pool target. 24 bytes, all zero = nothing. */
 struct overload {
     mono_ns until; /* oc-validity */
     uint64_t seq;  /* oc-seq as ms.fraction in 1/1000, of the newest heard */
+    uint16_t low; /* share of what goes there that could be kept back, in 2^-16 */
     uint8_t loss_percent;
 };
 /* Takes `oc`, `oc-validity` (ms; 500 if absent), `oc-seq` of the neighbour's answer; old ones are
  * ignored (RFC 7339 4.4). */
 void overload_heard(struct overload *o, uint32_t loss_percent, uint32_t validity_ms, uint64_t seq,
                     mono_ns now);
-/* May a request of this class be sent there? By `draw`, uniform in [0, 2^64). Never refuses
- * CLASS_IN_DIALOG and above while lower ones can make up for it. */
-bool overload_admits(const struct overload *o, enum guard_class class, uint64_t draw, mono_ns now);
+/* May a request of this class be sent there? By `draw`, uniform in [0, 2^64). Asked for each, as it
+ * counts the mix. Never refuses CLASS_IN_DIALOG while lower ones can make up for it, and what is
+ * above it never (RFC 7339 5.10.1). */
+bool overload_admits(struct overload *o, enum guard_class class, uint64_t draw, mono_ns now);
 /* What to tell neighbours who speak it: the percentage by which they should send less, 0..100,
  * from this worker's shed level; and its sequence, which grows. */
 uint32_t guard_loss_percent(const struct guard *g, uint64_t *ret_seq);
@@ -252,7 +257,8 @@ uint32_t guard_loss_percent(const struct guard *g, uint64_t *ret_seq);
 
 /* A new request of this session (its Session-ID's two UUIDs in either order, hashed) crosses this
  * worker. True when it has done so too often: break the circle (482). Bounded memory; who is
- * counted is only forgotten when `session_within` is over, or when many more cross. */
+ * counted is only forgotten when `session_within` is over, or when many more cross. The hash is a
+ * keyed one: its lower bits choose the place. */
 bool guard_session_crosses(struct guard *g, uint64_t session_hash, mono_ns now);
 
 #endif

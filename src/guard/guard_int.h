@@ -29,16 +29,31 @@ struct door {
     uint32_t connections;
 };
 
-/* ---- delay.c, retry.c, session.c ---------------------------------------------------------------
+/* ---- delay.c, retry.c, session.c: all zero is how they begin -----------------------------------
  */
 struct delay {
-    uint32_t shed_permille;
+    mono_ns interval_ends, review_at; /* 0: none has begun */
+    dur_ns least;                     /* wait of this interval so far; MONO_NONE: nobody waited */
+    dur_ns wait, excess;              /* of the last interval; and over the target */
+    uint32_t shed;                    /* of all that comes, in 2^-20 */
+    uint32_t came[CLASSES];           /* in this interval */
+    uint32_t usual[CLASSES];          /* the average of it, in 2^-8 */
+    uint32_t drop[CLASSES];           /* of each class, in 2^-20 */
+    uint64_t shed_sum;                /* since the last review */
+    uint32_t reviewed;                /* intervals in it */
+    uint32_t told;                    /* to neighbours, in 2^-20 */
+    uint64_t told_seq;
 };
 struct line {
     mono_ns next_free;
+    mono_ns window_began; /* 0: none has */
+    uint32_t done;        /* in this window */
+    uint32_t rate;        /* per second */
+    bool refused;         /* somebody, in this window */
 };
+struct session;
 struct sessions {
-    uint32_t mask;
+    struct session *sets;
 };
 size_t sessions_memory(void);
 MUST_USE int sessions_init(struct sessions *s, struct arena *mem);
@@ -54,7 +69,7 @@ struct guard {
     struct lists lists;
     struct door door;
     struct delay delay;
-    struct line line;
+    struct line line[2]; /* registrations: 1 */
     struct sessions sessions;
 };
 
