@@ -176,7 +176,11 @@ static void plan(struct program *x, unsigned snapshot)
     e->keys.count = 1;
     MUST(token_key_init(&e->keys.key[0], SLICE("0123456789abcdef")) == 0);
     e->path = snapshot == 2 ? PATH_CONTACT : PATH_HEADER;
-    e->keepalive = (struct edge_keepalive){snapshot * 20 * NS_S, 60 * NS_S, 10};
+    e->keepalive = (struct edge_keepalive){.every = snapshot * 20 * NS_S,
+                                           .max = 60 * NS_S,
+                                           .jitter_percent = 10,
+                                           .udp = which * 10 * NS_S,
+                                           .mobile_every = 300 * NS_S};
     e->fleet = fleet;
     e->fleet_count = snapshot == 2;
     e->strip_foreign_routes = which == 1;

@@ -260,7 +260,7 @@ struct draft_route {
 struct draft {
     struct head head;
     struct config c;
-    struct list listeners, trusted, pools, routes, fleet, domains;
+    struct list listeners, trusted, pools, routes, fleet, domains, mobile_agents;
     struct slice tokens, users;
 };
 

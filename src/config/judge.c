@@ -638,7 +638,9 @@ void judge(struct report *r, struct draft *d, const struct config *previous,
     judge_tokens(&j, random_key);
     judge__registrar(&j);
     judge__fleet(&j);
-    const struct edge_keepalive *keepalive = &d->c.engine.edge.keepalive;
+    struct edge_keepalive *keepalive = &d->c.engine.edge.keepalive;
+    keepalive->mobile_agents = (const struct slice *)d->mobile_agents.items;
+    keepalive->mobile_agent_count = (uint16_t)d->mobile_agents.count;
     judge__order(&j, judge__section(d->head.node, "keepalive"), "every", keepalive->every, "max",
                  keepalive->max);
     judge__order(&j, timers, "t1", d->c.engine.edge.timers.t1, "t2", d->c.engine.edge.timers.t2);

@@ -482,6 +482,30 @@ static const struct field tls_fields[] = {
 };
 static const struct schema tls_schema = {.what = "tls", SECTION(tls_fields)};
 
+static const struct field agent_item = {
+    .key = "agent", .type = V_NAME, .size = sizeof(struct slice)};
+
+static const struct field mobile_fields[] = {
+    {.key = "every",
+     .type = V_DURATION,
+     PUT(struct draft, c.engine.edge.keepalive.mobile_every),
+     .min = 1 * NS_S,
+     .max = 12 * 3600 * NS_S,
+     .standard = "10m",
+     .help = "How long a connection of a mobile client may be silent before we send something: "
+             "each time wakes its radio. Always the same (± `jitter`), and never shorter than "
+             "`keepalive.every`. Mobile is who has itself woken by pushes (RFC 8599: `pn-provider` "
+             "or `pn-prid` in the `Contact` that it registers)."},
+    {.key = "agents",
+     .type = V_LIST,
+     PUT(struct draft, mobile_agents),
+     .item = &agent_item,
+     .max = MOBILE_AGENTS_MAX,
+     .help = "Mobile is, too, who registers with one of these words anywhere in its `User-Agent`, "
+             "capitals or not."},
+};
+static const struct schema mobile_schema = {.what = "keepalive.mobile", SECTION(mobile_fields)};
+
 static const struct field keepalive_fields[] = {
     {.key = "every",
      .type = V_DURATION,
@@ -506,7 +530,20 @@ static const struct field keepalive_fields[] = {
      .max = 50,
      .standard = "20%",
      .help = "Each pause is longer or shorter by up to this share, so that connections that came "
-             "together are not kept alive together."},
+             "together are not kept alive together. Those of `udp` are only shorter."},
+    {.key = "mobile",
+     .type = V_MAP,
+     .sub = &mobile_schema,
+     .help = "The same for clients that run on batteries."},
+    {.key = "udp",
+     .type = V_DURATION,
+     PUT(struct draft, c.engine.edge.keepalive.udp),
+     .min = 1 * NS_S,
+     .max = 3600 * NS_S,
+     .standard = "24s",
+     .zero = "off",
+     .help = "How long a phone that registered over UDP from outside may be silent before it gets "
+             "an `OPTIONS`, whose answer keeps its NAT open. Many NATs forget after 30s."},
 };
 static const struct schema keepalive_schema = {.what = "keepalive", SECTION(keepalive_fields)};
 
@@ -956,7 +993,7 @@ static const struct field root_fields[] = {
     {.key = "keepalive",
      .type = V_MAP,
      .sub = &keepalive_schema,
-     .help = "What we send on silent connections from outside, so that no NAT forgets them."},
+     .help = "What we send to silent phones, so that no NAT forgets them."},
     {.key = "tls", .type = V_MAP, .sub = &tls_schema, .help = "Patience with handshakes."},
     {.key = "policy",
      .type = V_MAP,

@@ -43,7 +43,7 @@ static int edge_carve(struct edge *e, struct arena *mem, const struct edge_birth
         return -1;
     e->flows = flows_new(mem, l->flows, l->target_flows, b->seed, b->worker);
     e->pools = pools_new(mem, l->pools, l->targets, b->prng_seed);
-    e->phones = phones_new(mem, l->flows, b->seed);
+    e->phones = phones_new(mem, l->flows, b->seed, e->now);
     if (e->flows == NULL || e->pools == NULL || e->phones == NULL)
         return -1;
     if (l->bindings > 0)

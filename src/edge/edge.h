@@ -58,11 +58,19 @@ struct edge_neighbour {
 enum edge_path { PATH_HEADER, PATH_CONTACT, PATH_OFF };
 
 /* Keep-alives that we send on stream flows from outside: first after `every` of silence, the pause
- * growing by half each time up to `max` while the flow lives, each ± jitter. 0 = none. */
+ * growing by half each time up to `max` while the flow lives, each ± jitter. 0 = none. On those of
+ * mobile clients always after `mobile_every`. To phones that registered over UDP after `udp` of
+ * silence, or sooner by up to the jitter; 0 = none. */
 struct edge_keepalive {
     dur_ns every, max;
     uint8_t jitter_percent;
+    dur_ns udp;
+    dur_ns mobile_every;
+    const struct slice *mobile_agents; /* who says one of these in its User-Agent is mobile; so is
+                                          who has itself woken by pushes (RFC 8599) */
+    uint16_t mobile_agent_count;
 };
+enum { MOBILE_AGENTS_MAX = 64 };
 
 /* How phones are moved to another edge. */
 struct edge_moving {
@@ -164,9 +172,9 @@ void edge_on_stored(struct edge *e, const struct event *ev);
 void edge_on_binding(struct edge *e, const struct event *ev);
 /* A connection of another worker is gone; `others`: bit per worker that has yet to hear of it. */
 void edge_on_flow_gone(struct edge *e, struct flow_id flow, uint64_t others);
-/* A phone (flow.slot) has registered over UDP from `source`. `how` 0: this worker hears it; else
- * the one that does says so: enum phones_news; `others`: bit per worker that has yet to hear of it.
- */
+/* A phone (flow.slot) has registered over UDP from `source`. `how` 0: this worker hears it, and
+ * `others` is keepalive_life(); else the one that does says so: enum phones_news; `others`: bit per
+ * worker that has yet to hear of it. */
 void edge_on_phone(struct edge *e, const struct event *ev, unsigned how, uint64_t others);
 /* Ends all bindings of an AOR, as a URI or "user@domain"; appends a row that tells how many. */
 void edge_unbind(struct edge *e, struct slice argument, struct text *t);

@@ -321,13 +321,17 @@ void drop_path(struct edge *e, const struct relay *r);
 bool contact_original(struct edge *e, const struct sip_uri *u, struct slice *ret_original);
 uint32_t phone_of(const struct sip_msg *m);
 void restore_contacts(struct edge *e);
-void phone_registered(struct edge *e, const struct relay *r);
+void phone_registered(struct edge *e, struct relay *r);
 
 /* ---- keepalive.c ------------------------------------------------------------------------------
  */
 void keepalive_begin(struct edge *e, struct flow *w);
 mono_ns keepalive_deadline(const struct edge *e);
 void keepalive_run(struct edge *e);
+uint64_t keepalive_life(const struct sip_msg *request, const struct sip_msg *answer);
+uint64_t keepalive_life_by(struct edge *e, const struct sip_msg *request, struct slice lines);
+void keepalive_phone(struct edge *e, uint8_t listener, const struct addr *a, uint64_t life);
+bool keepalive_takes_pong(struct edge *e, const struct event *ev);
 
 /* ---- forward.c --------------------------------------------------------------------------------
  */
@@ -398,6 +402,8 @@ void edge_on_cancel(struct edge *e, const struct origin *from, const struct even
 void relay_cancelled(struct edge *e, struct relay *r);
 void relay_cancel_tries(struct edge *e, struct relay *r, const struct try *except);
 void try_cancel(struct edge *e, struct try *t);
+void put_options(struct text *t, const struct addr *to, uint8_t transport, struct slice via,
+                 struct slice user, struct slice host, uint64_t tag, uint64_t call_id);
 void probes_run(struct edge *e);
 void probe_answered(struct edge *e, struct try *t, int status);
 void probe_failed(struct edge *e, struct try *t);

@@ -33,11 +33,14 @@ uint32_t phone_of(const struct sip_msg *m)
     return phone_hash(na.uri, false);
 }
 
-/* A registration has succeeded. If it came over UDP, this phone is there now. */
-void phone_registered(struct edge *e, const struct relay *r)
+/* A registration has succeeded: e->msg says so. If it came over UDP, this phone is there now. */
+void phone_registered(struct edge *e, struct relay *r)
 {
-    if (is_phone_by_udp(&r->from))
-        phone_is_at(e, r->from.listener, &r->from.source, r->phone);
+    if (!is_phone_by_udp(&r->from))
+        return;
+    phone_is_at(e, r->from.listener, &r->from.source, r->phone);
+    if (relay_index_kept(e, r))
+        keepalive_phone(e, r->from.listener, &r->from.source, keepalive_life(&e->kept, &e->msg));
 }
 
 /* ---- what we write --------------------------------------------------------------------------- */

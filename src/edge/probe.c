@@ -3,28 +3,39 @@
  * Health probes: an OPTIONS to each target, over the transport that calls take. */
 #include "edge/edge_int.h"
 
+/* An OPTIONS to whoever is there (RFC 3261 11), from `user` of ours. */
+void put_options(struct text *t, const struct addr *to, uint8_t transport, struct slice via,
+                 struct slice user, struct slice host, uint64_t tag, uint64_t call_id)
+{
+    TEXT_LIT(t, "OPTIONS sip:");
+    addr_put(t, to);
+    if (transport != TP_UDP) {
+        TEXT_LIT(t, ";transport=");
+        text_put(t, transport_name((enum transport)transport));
+    }
+    TEXT_LIT(t, " SIP/2.0\r\n");
+    text_put(t, via);
+    TEXT_LIT(t, "Max-Forwards: 70\r\nFrom: <sip:");
+    text_put(t, user);
+    text_put_char(t, '@');
+    text_put(t, host);
+    TEXT_LIT(t, ">;tag=");
+    text_put_u64(t, tag);
+    TEXT_LIT(t, "\r\nTo: <sip:");
+    addr_put(t, to);
+    TEXT_LIT(t, ">\r\nCall-ID: ");
+    text_put(t, user);
+    text_put_char(t, '-');
+    text_put_u64(t, call_id);
+    TEXT_LIT(t, "\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n");
+}
+
 static struct slice probe_text(struct edge *e, const struct try *t)
 {
-    const struct edge_listener *l = &e->opts->listener[t->hop.listener];
     struct slice via = via_line(e, t);
     struct text out = scratch_text(e, 1024);
-    TEXT_LIT(&out, "OPTIONS sip:");
-    addr_put(&out, &t->hop.addr);
-    if (t->hop.transport != TP_UDP) {
-        TEXT_LIT(&out, ";transport=");
-        text_put(&out, transport_name((enum transport)t->hop.transport));
-    }
-    TEXT_LIT(&out, " SIP/2.0\r\n");
-    text_put(&out, via);
-    TEXT_LIT(&out, "Max-Forwards: 70\r\nFrom: <sip:probe@");
-    text_put(&out, l->host);
-    TEXT_LIT(&out, ">;tag=");
-    text_put_u64(&out, t->nonce);
-    TEXT_LIT(&out, "\r\nTo: <sip:");
-    addr_put(&out, &t->hop.addr);
-    TEXT_LIT(&out, ">\r\nCall-ID: probe-");
-    text_put_u64(&out, rng_u64(&e->rng));
-    TEXT_LIT(&out, "\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n");
+    put_options(&out, &t->hop.addr, t->hop.transport, via, SLICE("probe"),
+                e->opts->listener[t->hop.listener].host, t->nonce, rng_u64(&e->rng));
     scratch_keep(e, &out);
     return text_slice(&out);
 }

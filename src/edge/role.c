@@ -262,6 +262,7 @@ void edge_on_phone(struct edge *e, const struct event *ev, unsigned how, uint64_
     struct hand head = head_of(e, ev->listener, &ev->source, ev->flow.slot);
     if (how == 0) {
         phone_is_at(e, ev->listener, &ev->source, ev->flow.slot);
+        keepalive_phone(e, ev->listener, &ev->source, others);
         return;
     }
     head.reserved = (uint16_t)how;
@@ -269,7 +270,7 @@ void edge_on_phone(struct edge *e, const struct event *ev, unsigned how, uint64_
     tell_workers(e, head, others);
 }
 
-static void note_phone(struct edge *e, const struct relay *r, uint32_t phone)
+static void note_phone(struct edge *e, const struct relay *r, uint32_t phone, uint64_t life)
 {
     const struct origin *from = &r->from;
     struct hand head = head_of(e, from->listener, &from->source, phone);
@@ -277,8 +278,10 @@ static void note_phone(struct edge *e, const struct relay *r, uint32_t phone)
         return;
     if (from->flow.worker == e->worker || from->flow.worker >= e->workers) {
         phone_is_at(e, from->listener, &from->source, phone);
+        keepalive_phone(e, from->listener, &from->source, life);
         return;
     }
+    head.arrived_wall_ns = life;
     /* Who hears it knows whether it is alone there, and says so; until then this much is sure. */
     phones_copy(e->phones, from->listener, &from->source, phone, PHONES_ADDED, e->now);
     hand_phone(e, from->flow.worker, &head);
@@ -296,7 +299,7 @@ static void answer_stored(struct edge *e, struct relay *r)
     struct reg_origin origin = reg_origin_of(&r->from, &e->kept);
     struct slice lines = registrar_answer_lines(e->registrar, &e->kept, &e->facts, &origin, e->now,
                                                 e->wall_ns, &e->out->scratch);
-    note_phone(e, r, phone_of(&e->kept));
+    note_phone(e, r, phone_of(&e->kept), keepalive_life_by(e, &e->kept, lines));
     e->count.registrations++;
     log_end(e, r, 200, '-', 'D', SLICE_NONE);
     relay_answer(e, r, 200, SLICE_NONE, lines);

@@ -110,7 +110,8 @@ uint32_t phone_hash(struct slice identity, bool is_instance);
  * not know it says that anybody may be there. */
 struct phones;
 size_t phones_memory(uint32_t max);
-struct phones *phones_new(struct arena *mem, uint32_t max, struct hash_seed seed);
+/* `mem` is all zero, as boot memory is. NULL when it is too small. */
+struct phones *phones_new(struct arena *mem, uint32_t max, struct hash_seed seed, mono_ns now);
 /* Something came from there. */
 void phones_heard(struct phones *p, uint8_t listener, const struct addr *a, mono_ns now);
 /* A registration from there succeeded. What other workers should know of it: nothing new, a line
@@ -129,12 +130,45 @@ bool phones_match(const struct phones *p, uint8_t listener, const struct addr *a
 /* One that is there; 0 = unknown. */
 uint32_t phones_at(const struct phones *p, uint8_t listener, const struct addr *a);
 
+/* Pings of those addresses, at O(1) each. A NAT forgets an address over UDP within half a minute:
+ * what is registered from there, and heard by this worker, is pinged until nothing is any more.
+ *
+ *      (listener, 203.0.113.9:40001) ──▶ timer | heard 12 s ago | unanswered 0
+ *                                        alice@… until 600 s | work@… until 90 s
+ *
+ * An entry lives and dies with that of the address in the table: who is forgotten, or displaced by
+ * another phone (PHONES_ALONE), is pinged no more. */
+enum { PHONE_LINES_KEPT = 4 };
+struct phone_ping {
+    struct wheel_node timer; /* not armed: nothing is due before something is heard from there */
+    mono_ns heard;           /* the last of anything from there */
+    struct addr addr;
+    uint32_t aor[PHONE_LINES_KEPT];     /* hashes of what is registered; … */
+    uint32_t until_s[PHONE_LINES_KEPT]; /* … 0: free */
+    uint8_t listener;
+    uint8_t unanswered; /* pings since something was heard */
+};
+/* A registration of `aor` from there succeeded, for `life_s` seconds; 0: it ended. Only where
+ * phones_note() was called before. More lines than are kept: that with the least time left is
+ * forgotten, whose phone is still pinged for the others. */
+void phones_keep(struct phones *p, uint8_t listener, const struct addr *a, uint32_t aor,
+                 uint32_t life_s, mono_ns now);
+/* One whose timer has come and that is still registered, disarmed; NULL when there is none. To be
+ * armed again with phones_ping_at(), put to sleep by doing nothing until something is heard from
+ * there, or forgotten. */
+struct phone_ping *phones_ping_due(struct phones *p, mono_ns now);
+void phones_ping_at(struct phones *p, struct phone_ping *ping, mono_ns at);
+void phones_ping_forget(struct phones *p, struct phone_ping *ping);
+/* When to ask phones_ping_due() next; MONO_NONE when none is armed. */
+mono_ns phones_ping_deadline(const struct phones *p);
+
 /* ---- flows ----------------------------------------------------------------------------------- */
 
 /* A stream connection as the engine sees it: 104 bytes, for there are many. */
 struct flow {
     struct flow_id id;
     struct addr peer;
+    bool mobile;      /* the edge's: each ping costs its battery */
     uint8_t listener; /* LISTENER_NONE: we opened it without one */
     uint8_t transport;
     uint8_t side;

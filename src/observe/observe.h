@@ -54,7 +54,9 @@
     X(connects_failed, "connections that could not be opened")                                     \
     X(flows_accepted, "stream connections accepted")                                               \
     X(pings, "keep-alives answered")                                                               \
-    X(pings_sent, "keep-alives sent to phones")                                                    \
+    X(pings_sent, "keep-alives sent on connections of phones")                                     \
+    X(udp_pings, "keep-alives sent to phones that registered over UDP")                            \
+    X(udp_pongs, "answers to them")                                                                \
     X(probes, "health probes sent")                                                                \
     X(probes_failed, "health probes without a good answer")                                        \
     X(udp_to_tcp, "requests moved to TCP because of their size")                                   \

@@ -136,7 +136,8 @@ enum {
     HAND_FLOW_GONE,  /* "bindings that came over this flow are void"; arrived_wall_ns: bit per
                         worker that has yet to be told */
     HAND_PHONE,      /* "this phone (flow.slot) has registered from `source`, which you hear", or
-                        (`reserved` not 0) which somebody hears: see edge_on_phone() */
+                        (`reserved` not 0) which somebody hears; arrived_wall_ns: see
+                        edge_on_phone() */
 };
 
 struct action {

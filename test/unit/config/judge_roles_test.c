@@ -209,6 +209,9 @@ static void smallest_registrar_loads(void **state)
     assert_int_equal(o->keepalive.every, 30 * NS_S);
     assert_int_equal(o->keepalive.max, 120 * NS_S);
     assert_int_equal(o->keepalive.jitter_percent, 20);
+    assert_int_equal(o->keepalive.udp, 24 * NS_S);
+    assert_int_equal(o->keepalive.mobile_every, 600 * NS_S);
+    assert_int_equal(o->keepalive.mobile_agent_count, 0);
     assert_int_equal(o->fleet_count, 0);
     config_free(c);
 }
@@ -258,7 +261,8 @@ static const char full_text[] =
     "    service_route: \"<sip:edge.example.com;lr>, <sips:a,b@c.example;lr>\"\n"
     "limits: {bindings: 2000}\n"
     "outbound: {path: contact}\n"
-    "keepalive: {every: 10s, max: 10s, jitter: 0%}\n"
+    "keepalive: {every: 10s, max: 10s, jitter: 0%, udp: 2m,\n"
+    "  mobile: {every: 12h, agents: [iOS, Linphone-Android_4.6]}}\n"
     "tls: {handshakes: 8, within: 2s}\n";
 
 static void fuller_listeners(void **state)
@@ -326,6 +330,10 @@ static void fuller_roles(void **state)
     assert_int_equal(o->path, PATH_CONTACT);
     assert_int_equal(o->keepalive.every, 10 * NS_S);
     assert_int_equal(o->keepalive.jitter_percent, 0);
+    assert_int_equal(o->keepalive.udp, 120 * NS_S);
+    assert_int_equal(o->keepalive.mobile_every, 12 * 3600 * NS_S);
+    assert_int_equal(o->keepalive.mobile_agent_count, 2);
+    assert_slice(o->keepalive.mobile_agents[1], "Linphone-Android_4.6");
     assert_int_equal(c->handshakes_max, 8);
     assert_int_equal(c->handshake_within, 2 * NS_S);
     assert_int_equal(o->fleet_count, 2);
@@ -343,8 +351,9 @@ static void fuller_roles(void **state)
 static void words_stand_for_nothing(void **state)
 {
     (void)state;
-    struct config *c = good(SMALL "keepalive: {every: off}\noutbound: {path: off}\n");
+    struct config *c = good(SMALL "keepalive: {every: off, udp: off}\noutbound: {path: off}\n");
     assert_int_equal(c->engine.edge.keepalive.every, 0);
+    assert_int_equal(c->engine.edge.keepalive.udp, 0);
     assert_int_equal(c->engine.edge.path, PATH_OFF);
     config_free(c);
 }
@@ -557,6 +566,11 @@ static const struct bad bad_roles[] = {
      "5:20: `every` is longer than `max`; write at most 2m, or a longer `max`\n"},
     {"keepalive too often", SMALL "keepalive: {every: 500ms}\n",
      "5:20: `500ms` is out of range; write 1s to 1h or off\n"},
+    {"keepalive of UDP", SMALL "keepalive: {udp: 2h}\n",
+     "5:18: `2h` is out of range; write 1s to 1h or off\n"},
+    {"mobile without an end", SMALL "keepalive: {mobile: {every: off}}\n", "5:29: `off` is"},
+    {"an agent of two words", SMALL "keepalive: {mobile: {agents: [\"a b\"]}}\n",
+     "5:31: `a b` is not a name"},
     {"path", SMALL "outbound: {path: contacts}\n",
      "5:18: `path` does not take `contacts`; did you mean `contact`?\n"},
     {"handshakes", SMALL "tls: {handshakes: 0}\n", "5:19: 0 is out of range; write 1 to 65536\n"},

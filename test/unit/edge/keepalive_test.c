@@ -16,7 +16,8 @@
 static struct world *pinging(uint64_t every_s, uint64_t max_s, uint8_t jitter)
 {
     struct world *w = world_plan();
-    w->opts.edge.keepalive = (struct edge_keepalive){every_s * NS_S, max_s * NS_S, jitter};
+    w->opts.edge.keepalive = (struct edge_keepalive){
+        .every = every_s * NS_S, .max = max_s * NS_S, .jitter_percent = jitter};
     world_start(w);
     world_restart_clock(w);
     return w;
@@ -141,7 +142,7 @@ static void switched_off_and_on(void **state)
     say(w, flow, "1");
     world_run(w, 600000);
     EXPECT_NOTHING(w);
-    w->opts.edge.keepalive = (struct edge_keepalive){20 * NS_S, 20 * NS_S, 0};
+    w->opts.edge.keepalive = (struct edge_keepalive){.every = 20 * NS_S, .max = 20 * NS_S};
     world_adopt(w, 0);
     say(w, flow, "2");
     world_restart_clock(w);

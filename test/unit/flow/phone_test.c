@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <cmocka.h>
 
 #include "flow/flow.h"
@@ -25,8 +26,9 @@ static struct scene scene(uint32_t max)
     size_t size = phones_memory(max);
     s.memory = aligned_alloc(64, (size + 63) / 64 * 64);
     assert_non_null(s.memory);
+    memset(s.memory, 0, (size + 63) / 64 * 64);
     struct arena a = arena_over(s.memory, size);
-    s.p = phones_new(&a, max, (struct hash_seed){1, 2});
+    s.p = phones_new(&a, max, (struct hash_seed){1, 2}, start);
     assert_non_null(s.p);
     return s;
 }
