@@ -8,10 +8,12 @@
  *   one:    a single process is edge and registrar
  *   split:  two edges, and a registrar behind them
  *
- * Connections die with a reset or without a word, NATs give a port away again, processes are
- * killed and come back with what their disk holds, the disk fails. What must hold all the time: a
- * call reaches the phone that registered, and no other; a phone never rings twice for one call;
- * what was acknowledged is on disk; every request ends; and in the end nothing is left. */
+ * Connections bring their bytes in pieces and die in the middle of a message, with a reset or
+ * without a word; phones write noise; NATs give a port away again; processes stand still, or are
+ * killed and come back with what their disk holds; clocks jump; the disk fails, tables are full.
+ * What must hold all the time: a call reaches the phone that registered, and no other; a phone
+ * never rings twice for one call; what was acknowledged is on disk; every call gets a final answer
+ * over the connection that it came by, if that lives; and in the end nothing is left. */
 #ifndef WEIR_SIM_FLOWS_H
 #define WEIR_SIM_FLOWS_H
 
@@ -38,23 +40,33 @@ enum {
 
 enum fl_what {
     FL_DATAGRAM, /* at node (a = worker is chosen on arrival) or at a NAT's public side */
-    FL_MESSAGE,  /* a = conn, c = its generation, b = 1: towards the phone */
+    FL_PIECE,    /* a = conn, c = its generation, b = enum fl_way; packet = bytes, none: a pong */
     FL_OPENED,   /* a = conn, c: at the edge */
     FL_CLOSED,   /* a = conn, c, b = 1: the phone is told; 0: the edge; + errno << 1 */
     FL_TICK,
     FL_HANDED,
-    FL_STORED, /* node, a = worker, c = id, b = error; packet = records */
+    FL_STORED, /* node, a = worker | its life << 8, c = id, b = error; packet = records */
+    FL_TOLD,   /* the same, and the engine is told */
     FL_PHONE,  /* a = phone, b = enum fl_step, c = argument */
-    FL_FAULT,
+    FL_FAULT,  /* a = kind, c = draw */
     FL_PHASE
 };
+enum fl_way { FL_UP, FL_DOWN }; /* towards the edge, towards the phone */
 enum fl_step { FL_DO_REGISTER, FL_DO_CALL, FL_DO_ANSWER, FL_DO_BYE, FL_DO_RESEND, FL_DO_CANCEL };
 enum fl_phase { FL_STORM, FL_HEALED, FL_FINAL, FL_QUIET, FL_LEFT, FL_OVER };
 
-/* A stream connection between a phone and an edge; messages are whole: framing is another test's.
- */
+struct fl_pipe {     /* one way of a connection */
+    mono_ns last_at; /* arrivals keep their order */
+    char *in;        /* came, and is not framed yet */
+    uint32_t n;
+    struct sip_framer framer;
+    bool deaf; /* what came could not be framed */
+};
+
+/* A stream connection between a phone and an edge. */
 struct fl_conn {
     bool dying;      /* cut: both ends will hear of it */
+    bool spoilt;     /* the phone wrote noise */
     bool used, open; /* open: the edge has it */
     bool phone_has;  /* the phone has not been told that it is gone */
     uint64_t gen;
@@ -63,7 +75,7 @@ struct fl_conn {
     uint8_t listener;
     struct addr source; /* as the edge sees it */
     struct flow_id id;
-    mono_ns last_up, last_down; /* arrivals keep their order */
+    struct fl_pipe pipe[2]; /* by enum fl_way */
 };
 
 /* One way between a phone and an edge. */
@@ -97,7 +109,7 @@ struct fl_ask { /* a client transaction of a phone */
     uint32_t cseq;
     uint16_t status;
     uint8_t resends;
-    mono_ns until;
+    mono_ns until; /* then it has to be over, or is given up */
     struct packet *sent;
 };
 
@@ -121,7 +133,9 @@ struct fl_worker {
     struct engine *engine;
     void *mem;
     size_t mem_size;
-    mono_ns tick_at, last_now;
+    mono_ns tick_at; /* of the world */
+    mono_ns last_now;
+    struct fault fault;
     uint64_t flow_gen;
     bool slot_taken[FL_SLOTS];
 };
@@ -142,6 +156,10 @@ struct fl_node {
     struct fl_worker worker[FL_WORKERS];
     struct fl_record disk[FL_DISK];
     bool disk_fails;
+    mono_ns stored_at;     /* its one writer keeps the order */
+    mono_ns stalled_until; /* of the world; what comes meanwhile waits */
+    dur_ns skew;           /* its clock is ahead of the world's; never less than before */
+    int64_t wall_off_s;
 };
 
 struct fl_world {
@@ -152,7 +170,8 @@ struct fl_world {
     bool split;
     uint8_t workers, phones, phase;
     uint32_t words;
-    mono_ns upset_at; /* a process was killed, a NAT forgot: who rang before may ring in vain */
+    mono_ns upset_at; /* a process was killed, a NAT forgot, a clock jumped: who rang before may
+                         ring in vain; in the future while one stands still */
     mono_ns healed_at, final_at, quiet_at, left_at, end_at;
     struct fl_node node[FL_NODES];
     struct fl_phone phone[FL_PHONES];
@@ -189,12 +208,29 @@ void fl_trace(struct fl_world *w, const char *format, ...) __attribute__((format
 struct packet *fl_packet(const struct addr *src, const struct addr *dst, struct slice bytes);
 uint64_t fl_below(struct fl_world *w, uint64_t n);
 bool fl_chance(struct fl_world *w, unsigned permille);
+
+/* flows_faults.c */
+void fl_faults_plan(struct fl_world *w);
+void fl_faults_happen(struct fl_world *w, const struct occurrence *o);
+void fl_faults_heal(struct fl_world *w);
+
+/* flows_stream.c */
+void fl_stream_send(struct fl_world *w, unsigned conn, enum fl_way way, struct slice bytes);
+void fl_stream_feed(struct fl_world *w, struct occurrence *o);
+void fl_stream_over(struct fl_conn *c); /* both ends have heard: it may be used again */
+void fl_stream_spoil(struct fl_world *w, unsigned conn);
 void fl_reset(struct fl_world *w, unsigned conn, bool silent);
 
 /* flows_node.c */
 void fl_boot(struct fl_world *w, unsigned node);
 void fl_kill(struct fl_world *w, unsigned node);
 void fl_node_happen(struct fl_world *w, struct occurrence *o);
+/* What sip_frame() said about bytes that came to the edge's end of a connection. */
+void fl_node_framed(struct fl_world *w, struct fl_conn *c, int result, struct slice bytes);
+/* It looks at its clock, if it moves at all. */
+void fl_node_wake(struct fl_world *w, unsigned node);
+/* It stands still: this is for later. The packet is its again. */
+bool fl_node_waits(struct fl_world *w, struct occurrence *o);
 void fl_node_end(struct fl_world *w, unsigned node);
 void fl_node_sums(const struct fl_world *w, unsigned node, struct counters *sums);
 /* The number of the phone in "sip:p7@…" or "sip:p7-0@…"; FL_NONE. */

@@ -154,6 +154,8 @@ static void disk_apply(struct fl_world *w, struct fl_node *n, struct slice recor
     struct record r;
     while (record_next(&records, &r) == 1) {
         struct fl_record *free_one = NULL, *at = NULL;
+        fl_trace(w, "node %u stores: %s %.*s", (unsigned)(n - w->node),
+                 r.op == RECORD_DELETE ? "delete" : "put", SLICE_ARG(r.key));
         for (unsigned i = 0; i < FL_DISK; i++) {
             struct fl_record *d = &n->disk[i];
             if (d->whole == NULL)
@@ -196,8 +198,10 @@ static void schedule_tick(struct fl_world *w, unsigned node, unsigned worker)
 {
     struct fl_worker *k = &w->node[node].worker[worker];
     mono_ns at = engine_deadline(k->engine);
+    dur_ns skew = w->node[node].skew;
     if (at == MONO_NONE)
         return;
+    at = at > skew ? at - skew : 0;
     at = (at < w->now ? w->now : at) + fl_below(w, NS_MS);
     if (k->tick_at != MONO_NONE && k->tick_at <= at)
         return;
@@ -333,20 +337,18 @@ static void do_send_flow(struct fl_world *w, unsigned node, const struct action 
     struct fl_conn *c = conn_of(w, node, a->flow);
     check_out(w, node, NULL, bytes);
     trace_out(w, node, NULL, bytes);
-    if (c == NULL)
-        return;
-    mono_ns at = w->now + NS_MS + fl_below(w, 40 * NS_MS);
-    c->last_down = at <= c->last_down ? c->last_down + 1 : at;
-    fl_at(w, c->last_down - w->now, FL_MESSAGE, node, (uint32_t)(c - w->conn), 1, c->gen,
-          fl_packet(NULL, NULL, bytes));
+    if (c != NULL)
+        fl_stream_send(w, (unsigned)(c - w->conn), FL_DOWN, bytes);
 }
 
 static void do_store(struct fl_world *w, unsigned node, unsigned worker, const struct action *a,
                      struct slice records)
 {
+    mono_ns *last = &w->node[node].stored_at, at = w->now + NS_MS + fl_below(w, 30 * NS_MS);
+    *last = at <= *last ? *last + 1 : at;
     int error = w->node[node].disk_fails ? ENOSPC : 0;
-    fl_at(w, NS_MS + fl_below(w, 30 * NS_MS), FL_STORED, node, worker | w->node[node].life << 8,
-          (uint32_t)error, a->id, fl_packet(NULL, NULL, records));
+    fl_at(w, *last - w->now, FL_STORED, node, worker | w->node[node].life << 8, (uint32_t)error,
+          a->id, fl_packet(NULL, NULL, records));
 }
 
 static void do_handover(struct fl_world *w, unsigned node, const struct action *a,
@@ -383,7 +385,7 @@ static void do_one(struct fl_world *w, unsigned node, unsigned worker, const str
         break;
     case ACT_PING: /* every client here pongs */
         if ((c = conn_of(w, node, a->flow)) != NULL && c->phone_has)
-            fl_at(w, 80 * NS_MS, FL_MESSAGE, node, (uint32_t)(c - w->conn), 0, c->gen,
+            fl_at(w, 80 * NS_MS, FL_PIECE, node, (uint32_t)(c - w->conn), FL_UP, c->gen,
                   fl_packet(NULL, NULL, SLICE_NONE));
         break;
     case ACT_STORE:
@@ -402,23 +404,37 @@ static void do_one(struct fl_world *w, unsigned node, unsigned worker, const str
     }
 }
 
+/* As a driver that steps several events before it executes: now and then there is as little room as
+ * a step was promised. Returns the first action that is its own. */
+static uint32_t begin_actions(struct fl_world *w)
+{
+    actions_reset(&actions);
+    if (fl_chance(w, 100)) {
+        actions.count = STEP_ACTIONS_MAX - STEP_ACTIONS_ROOM;
+        actions.iov_count = STEP_IOV_MAX - STEP_IOV_ROOM;
+        actions.scratch.used = actions.scratch.cap - STEP_SCRATCH_ROOM;
+    }
+    return actions.count;
+}
+
 static void step(struct fl_world *w, unsigned node, unsigned worker, struct event *ev)
 {
     struct fl_worker *k = &w->node[node].worker[worker];
     if (w->failed || !w->node[node].up)
         return;
-    MUST(w->now >= k->last_now);
-    k->last_now = w->now;
+    mono_ns now = w->now + w->node[node].skew;
+    MUST(now >= k->last_now);
+    k->last_now = now;
     w->sum.steps++;
-    ev->wall_ns = w->now + 1700000000ULL * NS_S;
+    ev->wall_ns = now + (uint64_t)(1700000000LL + w->node[node].wall_off_s) * NS_S;
     if (scratch == NULL) {
         scratch = malloc(STEP_SCRATCH_BYTES);
         MUST(scratch != NULL);
         actions.scratch = arena_over(scratch, STEP_SCRATCH_BYTES);
     }
-    actions_reset(&actions);
-    (void)engine_step(k->engine, ev, w->now, &actions);
-    for (uint32_t i = 0; i < actions.count && !w->failed; i++)
+    uint32_t from = begin_actions(w);
+    (void)engine_step(k->engine, ev, now, &actions);
+    for (uint32_t i = from; i < actions.count && !w->failed; i++)
         do_one(w, node, worker, &actions.a[i]);
     schedule_tick(w, node, worker);
 }
@@ -450,10 +466,13 @@ void fl_boot(struct fl_world *w, unsigned node)
     fill(w, node);
     n->life++;
     n->up = true;
+    n->stalled_until = 0;
     struct hash_seed shared = {w->seed ^ n->life, node + 1};
     for (unsigned i = 0; i < w->workers; i++) {
         struct fl_worker *k = &n->worker[i];
-        *k = (struct fl_worker){.tick_at = MONO_NONE, .flow_gen = (uint64_t)n->life << 32};
+        *k = (struct fl_worker){.tick_at = MONO_NONE,
+                                .flow_gen = (uint64_t)n->life << 32,
+                                .fault = {.countdown = UINT64_MAX}};
         k->mem_size = engine_memory(&n->opts);
         k->mem = mmap(NULL, k->mem_size, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -464,8 +483,9 @@ void fl_boot(struct fl_world *w, unsigned node)
                                          (uint32_t)(w->seed * 31 + n->life * 8 + node),
                                      .shared_seed = shared,
                                      .rng = {fill_random, w},
-                                     .prng_seed = w->seed + node + i};
-        k->engine = engine_new(k->mem, k->mem_size, &n->opts, &birth, w->now);
+                                     .prng_seed = w->seed + node + i,
+                                     .fault = &k->fault};
+        k->engine = engine_new(k->mem, k->mem_size, &n->opts, &birth, w->now + n->skew);
         MUST(k->engine != NULL);
     }
     load(w, node);
@@ -536,13 +556,14 @@ static void on_opened(struct fl_world *w, struct occurrence *o)
     step(w, c->node, c->worker, &ev);
 }
 
-static void on_message(struct fl_world *w, struct occurrence *o)
+void fl_node_framed(struct fl_world *w, struct fl_conn *c, int result, struct slice bytes)
 {
-    struct fl_conn *c = &w->conn[o->a];
-    if (!c->used || c->gen != o->c || !c->open)
-        return;
-    struct event ev = event_of(c, o->packet->n > 0 ? EV_MESSAGE : EV_ALIVE);
-    ev.bytes = slice_of(o->packet->bytes, o->packet->n);
+    struct event ev = event_of(c, result < 0                    ? EV_FRAME_FAULT
+                                  : result == SIP_FRAME_PING    ? EV_PING
+                                  : result == SIP_FRAME_MESSAGE ? EV_MESSAGE
+                                                                : EV_ALIVE);
+    ev.error = result < 0 ? result : 0;
+    ev.bytes = bytes;
     step(w, c->node, c->worker, &ev);
 }
 
@@ -557,7 +578,7 @@ static void on_gone(struct fl_world *w, struct occurrence *o)
         step(w, c->node, c->worker, &ev);
     }
     if (!c->phone_has)
-        c->used = false;
+        fl_stream_over(c);
 }
 
 static void on_handed(struct fl_world *w, struct occurrence *o)
@@ -581,23 +602,58 @@ static void on_stored(struct fl_world *w, struct occurrence *o)
         return; /* it was killed before the commit */
     if (o->b == 0)
         disk_apply(w, &w->node[o->node], slice_of(o->packet->bytes, o->packet->n));
-    struct event ev = {.kind = EV_STORED, .id = o->c, .error = (int)o->b};
     if (o->c != 0)
+        fl_at(w, 0, FL_TOLD, o->node, o->a, o->b, o->c, NULL);
+}
+
+static void on_told(struct fl_world *w, struct occurrence *o)
+{
+    struct event ev = {.kind = EV_STORED, .id = o->c, .error = (int)o->b};
+    if (w->node[o->node].life == o->a >> 8)
         step(w, o->node, o->a & 255, &ev);
+}
+
+static void on_tick(struct fl_world *w, struct occurrence *o)
+{
+    struct fl_worker *k = &w->node[o->node].worker[o->a];
+    if (w->node[o->node].life != o->b || k->tick_at != o->c)
+        return;
+    k->tick_at = MONO_NONE;
+    struct event ev = {.kind = EV_TIMER};
+    step(w, o->node, o->a, &ev);
+}
+
+bool fl_node_waits(struct fl_world *w, struct occurrence *o)
+{
+    bool waits = o->what == FL_DATAGRAM || o->what == FL_OPENED || o->what == FL_TICK ||
+                 o->what == FL_HANDED || o->what == FL_TOLD ||
+                 (o->what == FL_PIECE && o->b == FL_UP) || (o->what == FL_CLOSED && !(o->b & 1));
+    if (!waits || o->node >= FL_NODES || w->node[o->node].stalled_until <= w->now)
+        return false;
+    struct occurrence late = *o;
+    late.at = w->node[o->node].stalled_until;
+    queue_push(&w->queue, &late);
+    return true;
+}
+
+void fl_node_wake(struct fl_world *w, unsigned node)
+{
+    if (w->node[node].stalled_until > w->now)
+        return;
+    for (unsigned i = 0; i < w->workers; i++) {
+        struct event ev = {.kind = EV_TIMER};
+        step(w, node, i, &ev);
+    }
 }
 
 void fl_node_happen(struct fl_world *w, struct occurrence *o)
 {
-    struct fl_worker *k = &w->node[o->node < FL_NODES ? o->node : 0].worker[o->a % FL_WORKERS];
     switch ((enum fl_what)o->what) {
     case FL_DATAGRAM:
         on_datagram(w, o);
         break;
     case FL_OPENED:
         on_opened(w, o);
-        break;
-    case FL_MESSAGE:
-        on_message(w, o);
         break;
     case FL_CLOSED:
         on_gone(w, o);
@@ -608,13 +664,13 @@ void fl_node_happen(struct fl_world *w, struct occurrence *o)
     case FL_STORED:
         on_stored(w, o);
         break;
-    case FL_TICK:
-        if (w->node[o->node].life == o->b && k->tick_at == o->c) {
-            k->tick_at = MONO_NONE;
-            struct event ev = {.kind = EV_TIMER};
-            step(w, o->node, o->a, &ev);
-        }
+    case FL_TOLD:
+        on_told(w, o);
         break;
+    case FL_TICK:
+        on_tick(w, o);
+        break;
+    case FL_PIECE:
     case FL_PHONE:
     case FL_FAULT:
     case FL_PHASE:

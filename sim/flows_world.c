@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The world of phones: time, NATs, connections, faults, phases. See flows.h. */
-#include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include "flows.h"
@@ -67,22 +66,6 @@ void fl_at(struct fl_world *w, dur_ns in, enum fl_what what, unsigned node, uint
     queue_push(&w->queue, &o);
 }
 
-/* The connection dies; the phone hears of it at once (it is told of a reset, or walks out of reach
- * and knows), the edge with it or, silently, only when its own patience is over. */
-void fl_reset(struct fl_world *w, unsigned conn, bool silent)
-{
-    struct fl_conn *c = &w->conn[conn];
-    if (!c->used)
-        return;
-    c->dying = true;
-    fl_trace(w, "connection %u of phone %u dies%s", conn, c->phone, silent ? " silently" : "");
-    if (c->phone_has)
-        fl_at(w, 1 + fl_below(w, 20 * NS_MS), FL_CLOSED, 0, conn, 1, c->gen, NULL);
-    dur_ns notice = silent ? 5 * NS_S + fl_below(w, 25 * NS_S) : fl_below(w, 30 * NS_MS);
-    fl_at(w, 1 + notice, FL_CLOSED, c->node, conn, (uint32_t)(silent ? ETIMEDOUT : ECONNRESET) << 1,
-          c->gen, NULL);
-}
-
 /* ---- plan ------------------------------------------------------------------------------------ */
 
 static struct addr address(unsigned a, unsigned b, unsigned c, unsigned d, uint16_t port)
@@ -122,14 +105,6 @@ static void plan_calls(struct fl_world *w, mono_ns from, mono_ns to, unsigned co
     }
 }
 
-static void plan_faults(struct fl_world *w)
-{
-    unsigned count = (unsigned)fl_below(w, 30);
-    for (unsigned i = 0; i < count; i++)
-        fl_at(w, 2 * NS_S + fl_below(w, w->healed_at - 2 * NS_S), FL_FAULT, 0,
-              (uint32_t)fl_below(w, 100), 0, fl_below(w, UINT32_MAX), NULL);
-}
-
 struct fl_world *fl_new(uint64_t seed, FILE *trace)
 {
     struct fl_world *w = calloc(1, sizeof *w);
@@ -145,8 +120,8 @@ struct fl_world *fl_new(uint64_t seed, FILE *trace)
     w->healed_at = 60 * NS_S;
     w->final_at = 140 * NS_S;
     w->quiet_at = 150 * NS_S;
-    w->left_at = 200 * NS_S;
-    w->end_at = 420 * NS_S;
+    w->left_at = 600 * NS_S; /* Timer C has run out for whoever was left ringing */
+    w->end_at = 820 * NS_S;
     for (unsigned n = 0; n < FL_NATS; n++) {
         w->nat[n].addr = address(198, 51, 100, 1 + n, 0);
         for (unsigned i = 0; i < FL_PORTS; i++)
@@ -161,7 +136,7 @@ struct fl_world *fl_new(uint64_t seed, FILE *trace)
     plan_phones(w);
     plan_calls(w, 2 * NS_S, w->healed_at, (unsigned)fl_below(w, 60), false);
     plan_calls(w, w->final_at, w->quiet_at - 5 * NS_S, 8, true);
-    plan_faults(w);
+    fl_faults_plan(w);
     for (unsigned p = FL_HEALED; p <= FL_OVER; p++) {
         mono_ns at[] = {0, w->healed_at, w->final_at, w->quiet_at, w->left_at, w->end_at};
         fl_at(w, at[p] - w->now, FL_PHASE, 0, p, 0, 0, NULL);
@@ -169,53 +144,14 @@ struct fl_world *fl_new(uint64_t seed, FILE *trace)
     return w;
 }
 
-/* ---- faults ---------------------------------------------------------------------------------- */
-
-static void fault_of_conn(struct fl_world *w, uint64_t which, bool silent)
-{
-    for (unsigned i = 0; i < FL_CONNS; i++) {
-        unsigned at = (unsigned)((which + i) % FL_CONNS);
-        if (w->conn[at].used && w->conn[at].phone_has) {
-            fl_reset(w, at, silent);
-            return;
-        }
-    }
-}
-
-static void on_fault(struct fl_world *w, const struct occurrence *o)
-{
-    unsigned node = (unsigned)(o->c % (w->split ? FL_NODES : 1));
-    if (w->phase >= FL_HEALED)
-        return;
-    if (o->a < 60) {
-        fault_of_conn(w, o->c, o->a < 20);
-    } else if (o->a < 75) { /* a NAT forgets */
-        unsigned n = (unsigned)(o->c % FL_NATS);
-        fl_trace(w, "nat %u forgets its ports", n);
-        w->upset_at = w->now;
-        for (unsigned i = 0; i < FL_PORTS; i++)
-            w->nat[n].owner[i] = FL_NONE;
-    } else if (o->a < 85) {
-        fl_trace(w, "the disk of node %u %s", node, w->node[node].disk_fails ? "works" : "fails");
-        w->node[node].disk_fails = !w->node[node].disk_fails;
-    } else if (w->node[node].up) {
-        fl_trace(w, "node %u is killed", node);
-        w->upset_at = w->now;
-        fl_kill(w, node);
-        for (unsigned i = 0; i < FL_CONNS; i++)
-            if (w->conn[i].used && w->conn[i].node == node)
-                fl_reset(w, i, false);
-        fl_boot(w, node);
-    }
-}
+/* ---- phases ---------------------------------------------------------------------------------- */
 
 static void on_phase(struct fl_world *w, unsigned phase)
 {
     w->phase = (uint8_t)phase;
     fl_trace(w, "phase %u", phase);
     if (phase == FL_HEALED)
-        for (unsigned n = 0; n < FL_NODES; n++)
-            w->node[n].disk_fails = false;
+        fl_faults_heal(w);
     for (unsigned i = 0; phase == FL_LEFT && i < FL_CONNS; i++)
         fl_reset(w, i, false);
 }
@@ -233,7 +169,7 @@ static void on_closed(struct fl_world *w, struct occurrence *o)
         c->phone_has = false;
         fl_phone_lost(w, c->phone, c->flow);
         if (!c->open)
-            c->used = false;
+            fl_stream_over(c);
         return;
     }
     fl_node_happen(w, o);
@@ -263,12 +199,8 @@ static void happen(struct fl_world *w, struct occurrence *o)
         else
             fl_node_happen(w, o);
         break;
-    case FL_MESSAGE:
-        if (o->b == 0)
-            fl_node_happen(w, o);
-        else if (w->conn[o->a].used && w->conn[o->a].gen == o->c && w->conn[o->a].phone_has)
-            fl_phone_message(w, w->conn[o->a].phone, w->conn[o->a].flow,
-                             slice_of(o->packet->bytes, o->packet->n));
+    case FL_PIECE:
+        fl_stream_feed(w, o);
         break;
     case FL_CLOSED:
         on_closed(w, o);
@@ -277,7 +209,7 @@ static void happen(struct fl_world *w, struct occurrence *o)
         fl_phone_step(w, o->a, (enum fl_step)o->b, o->c);
         break;
     case FL_FAULT:
-        on_fault(w, o);
+        fl_faults_happen(w, o);
         break;
     case FL_PHASE:
         on_phase(w, o->a);
@@ -286,6 +218,7 @@ static void happen(struct fl_world *w, struct occurrence *o)
     case FL_TICK:
     case FL_HANDED:
     case FL_STORED:
+    case FL_TOLD:
         fl_node_happen(w, o);
         break;
     }
@@ -297,8 +230,10 @@ void fl_run(struct fl_world *w)
     while (!w->failed && w->phase != FL_OVER && queue_pop(&w->queue, &o)) {
         MUST(o.at >= w->now);
         w->now = o.at;
-        happen(w, &o);
-        free(o.packet);
+        if (!fl_node_waits(w, &o)) {
+            happen(w, &o);
+            free(o.packet);
+        }
     }
     if (w->failed)
         return;
@@ -319,6 +254,8 @@ void fl_free(struct fl_world *w, struct counters *sums)
     for (unsigned n = 0; n < FL_NODES; n++)
         for (unsigned i = 0; i < FL_DISK; i++)
             free(w->node[n].disk[i].whole);
+    for (unsigned i = 0; i < FL_CONNS; i++)
+        fl_stream_over(&w->conn[i]);
     for (unsigned i = 0; i < FL_ASKS; i++)
         free(w->ask[i].sent);
     for (unsigned i = 0; i < FL_RINGS; i++) {
