@@ -39,6 +39,11 @@ class Net:
             self.homes.append(home)
             self.phones.append(phone)
 
+    def impatient(self, seconds):
+        """The outer NAT waits for so long over UDP, whoever has spoken."""
+        for name in ("udp_timeout", "udp_timeout_stream"):
+            self.nat.sysctl(f"netfilter/nf_conntrack_{name}", seconds)
+
 
 class Phone(phone.Phone):
     """In a namespace of its own. All write the same Contact."""
@@ -211,3 +216,37 @@ def _(t):
     equal(w.bob.public, w.alice.public, "bob has alice's address")
     w.is_gone(w.alice)
     w.rings(w.bob)
+
+
+# Where the registrar is, and what the phone says to an OPTIONS.
+for split, status in ((False, 200), (True, 404)):
+    @case("nat: it forgets what is silent over udp for 4 s, and a phone that says nothing by itself "
+          f"is called all the same, {'a registrar behind the edge' if split else 'one process'}",
+          shows=netns.here, timeout=60)
+    def _(t, split=split, status=status):
+        w = World(t, "udp", split, keepalive={"udp": "2s", "jitter": "0%"}, timers={"t1": "50ms"})
+        w.net.impatient(4)
+        for one in (w.alice, w.bob):
+            one.options = status
+            one.attach().register()
+        begin = time.monotonic()
+        until(lambda: all(len(one.seen("OPTIONS")) >= 5 for one in (w.alice, w.bob)),
+              "each is pinged five times", 30)
+        time.sleep(max(0, begin + 10 - time.monotonic()))  # more than twice what the NAT waits
+        for one in (w.alice, w.bob):
+            w.rings(one)
+        until(lambda: w.weir.counters()["udp_pongs"] >= 10, "they are counted")
+        check(w.weir.counters()["udp_pings"] >= w.weir.counters()["udp_pongs"], "and the pings")
+
+
+@case("nat: it forgets what is silent over udp for 4 s, and without pings a silent phone is gone",
+      shows=netns.here, timeout=60)
+def _(t):
+    w = World(t, "udp", keepalive={"udp": "off"}, timers={"t1": "50ms"})
+    w.net.impatient(4)
+    w.alice.attach().register()
+    time.sleep(10)  # of silence
+    w.is_gone(w.alice)
+    equal(w.weir.counters()["udp_pings"], 0, "pings")
+    w.alice.register()
+    w.rings(w.alice)

@@ -189,6 +189,130 @@ static void jitter_spreads_them(void **state)
     done(w);
 }
 
+/* ---- mobile clients -------------------------------------------------------------------------- */
+
+static const struct slice agents[] = {{"iOS", 3}, {"Acro-Phone", 10}};
+
+static struct world *with_mobiles(void)
+{
+    struct world *w = world_plan();
+    w->pool.target_count = 1;
+    w->opts.edge.keepalive = (struct edge_keepalive){.every = 20 * NS_S,
+                                                     .max = 40 * NS_S,
+                                                     .mobile_every = 600 * NS_S,
+                                                     .mobile_agents = agents,
+                                                     .mobile_agent_count = 2};
+    world_start(w);
+    world_restart_clock(w);
+    return w;
+}
+
+/* `contact`: a Contact value. The registrar refuses, which tells nothing about the client. */
+static void register_as(struct world *w, struct flow_id flow, const char *contact,
+                        const char *agent)
+{
+    static unsigned serial;
+    char branch[16], *extra = NULL;
+    snprintf(branch, sizeof branch, "m%u", serial++);
+    if (asprintf(&extra, "Contact: %s\nUser-Agent: %s\n", contact, agent) < 0)
+        fail_msg("no memory");
+    char *text = world_request("REGISTER", "sip:example.com", "alice", branch, extra);
+    world_tcp(w, flow, text);
+    free(text);
+    free(extra);
+    world_answer(w, "a", "REGISTER", 403, NULL);
+    world_forget(w);
+}
+
+static void who_is_mobile(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *contact, *agent;
+        bool mobile;
+    } rows[] = {
+        {"<sip:a@x>", "Desk Phone", false},
+        {"<sip:a@x;pn-provider=apns;pn-param=T.b;pn-prid=abc>", "Any", true},
+        {"<sip:a@x;PN-Provider=fcm>", "Any", true},
+        {"<sip:a@x;pn-prid=1>", "Any", true},
+        {"<sip:a@x>, <sip:b@x;pn-prid=1>", "Any", true},
+        {"<sip:a@x>;pn-prid=1", "Any", false}, /* of the Contact, not of its URI */
+        {"<sip:pn-prid@x;xpn-prid=1>", "Any", false},
+        {"<sip:a@x>", "Nice Phone for ios 17", true},
+        {"<sip:a@x>", "ACRO-PHONE", true},
+        {"<sip:a@x>", "Acro-Phon", false},
+        {"<sip:a@x>", "", false},
+        {"*", "Any", false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct world *w = with_mobiles();
+        struct flow_id flow = world_accept(w, 1, "alice");
+        register_as(w, flow, rows[i].contact, rows[i].agent);
+        world_run(w, 599000);
+        uint64_t sent = engine_counters(w->engine)->pings_sent;
+        if ((sent == 0) != rows[i].mobile)
+            fail_msg("%s from %s: %llu pings", rows[i].contact, rows[i].agent,
+                     (unsigned long long)sent);
+        world_forget(w);
+        done(w);
+    }
+}
+
+static void mobiles_have_a_pause_of_their_own(void **state)
+{
+    (void)state;
+    struct world *w = with_mobiles();
+    struct flow_id flow = world_accept(w, 1, "alice");
+    say(w, flow, "1"); /* until it has registered it is as any other */
+    world_run(w, 30000);
+    world_forget(w);
+    register_as(w, flow, "<sip:a@x;pn-prid=1>", "x");
+    world_restart_clock(w);
+    world_run(w, 1900000);
+    assert_int_equal(engine_counters(w->engine)->pings_sent, 1 + 3);
+    world_forget(w);
+    say(w, flow, "2"); /* what is no REGISTER says nothing about it */
+    world_restart_clock(w);
+    world_run(w, 590000);
+    EXPECT_NOTHING(w);
+    register_as(w, flow, "<sip:a@x>", "x"); /* it no longer wants pushes */
+    world_restart_clock(w);
+    world_run(w, 100000);
+    EXPECT(w, "20000 ping alice", "50000 ping alice", "90000 ping alice");
+    done(w);
+}
+
+/* The pause of the others is a lower bound. */
+static void mobiles_are_not_pinged_more_often(void **state)
+{
+    (void)state;
+    struct world *w = with_mobiles();
+    w->opts.edge.keepalive.mobile_every = 5 * NS_S;
+    world_adopt(w, 0);
+    struct flow_id flow = world_accept(w, 1, "alice");
+    register_as(w, flow, "<sip:a@x;pn-prid=1>", "x");
+    world_restart_clock(w);
+    world_run(w, 50000);
+    EXPECT(w, "20000 ping alice", "40000 ping alice");
+    done(w);
+}
+
+/* One that keeps itself alive never is, mobile or not. */
+static void a_mobile_that_speaks_is_not_pinged(void **state)
+{
+    (void)state;
+    struct world *w = with_mobiles();
+    struct flow_id flow = world_accept(w, 1, "alice");
+    register_as(w, flow, "<sip:a@x;pn-prid=1>", "x");
+    for (unsigned i = 0; i < 20; i++) {
+        world_run(w, 590000);
+        alive(w, flow);
+    }
+    assert_int_equal(engine_counters(w->engine)->pings_sent, 0);
+    world_forget(w);
+    done(w);
+}
+
 static void names_are_shown(void **state)
 {
     (void)state;
@@ -217,6 +341,10 @@ int main(void)
         cmocka_unit_test(a_closed_connection_is_not_pinged),
         cmocka_unit_test(switched_off_and_on),
         cmocka_unit_test(jitter_spreads_them),
+        cmocka_unit_test(who_is_mobile),
+        cmocka_unit_test(mobiles_have_a_pause_of_their_own),
+        cmocka_unit_test(mobiles_are_not_pinged_more_often),
+        cmocka_unit_test(a_mobile_that_speaks_is_not_pinged),
         cmocka_unit_test(names_are_shown),
     };
     return cmocka_run_group_tests_name("keepalive", tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Who is at an address over UDP, and who is not there any more.
+ * Who is at an address over UDP, and who is not there any more; who is pinged there.
  * covers: phone.c */
 #include <stdarg.h>
 #include <stddef.h>
@@ -179,6 +179,132 @@ static void claims_of_another_process(void **state)
     free(s.memory);
 }
 
+/* ---- pings ----------------------------------------------------------------------------------- */
+
+/* A phone that registers and is kept. */
+static void kept(struct scene *s, uint16_t port, uint32_t aor, uint32_t life_s, mono_ns now)
+{
+    struct addr a = at(port);
+    phones_note(s->p, 0, &a, port, now);
+    phones_keep(s->p, 0, &a, aor, life_s, now);
+}
+
+/* How many are due, each at its next pause of 24 s. */
+static unsigned due(struct scene *s, mono_ns now)
+{
+    unsigned n = 0;
+    struct phone_ping *ping;
+    while ((ping = phones_ping_due(s->p, now)) != NULL) {
+        mono_ns next = ping->heard + 24 * NS_S;
+        n += next <= now;
+        phones_ping_at(s->p, ping, next <= now ? now + 24 * NS_S : next);
+    }
+    return n;
+}
+
+static void nobody_is_due(void **state)
+{
+    (void)state;
+    struct scene s = scene(64);
+    struct addr a = at(1);
+    assert_true(phones_ping_deadline(s.p) == MONO_NONE);
+    phones_keep(s.p, 0, &a, 7, 600, start); /* nobody was noted there */
+    phones_note(s.p, 0, &a, 77, start);
+    phones_heard(s.p, 0, &a, start);
+    phones_keep(s.p, 0, &a, 7, 0, start); /* ended what never was */
+    assert_true(phones_ping_deadline(s.p) == MONO_NONE);
+    assert_null(phones_ping_due(s.p, start + 3600 * NS_S));
+    free(s.memory);
+}
+
+static void due_until_the_last_line_ends(void **state)
+{
+    (void)state;
+    struct scene s = scene(64);
+    kept(&s, 1, 7, 100, start);
+    kept(&s, 1, 8, 200, start);
+    kept(&s, 1, 7, 50, start); /* shortened */
+    unsigned n = 0;
+    for (unsigned i = 0; i < 300; i++)
+        n += due(&s, start + i * NS_S);
+    assert_int_equal(n, 8); /* at 24, …, 192 */
+    assert_true(phones_ping_deadline(s.p) == MONO_NONE);
+    kept(&s, 1, 7, 100, start + 300 * NS_S);
+    kept(&s, 1, 8, 100, start + 300 * NS_S);
+    kept(&s, 1, 8, 0, start + 300 * NS_S);
+    assert_false(phones_ping_deadline(s.p) == MONO_NONE);
+    kept(&s, 1, 7, 0, start + 300 * NS_S);
+    assert_true(phones_ping_deadline(s.p) == MONO_NONE);
+    free(s.memory);
+}
+
+/* More lines than are kept: what lasts longest is. */
+static void the_longest_lines_are_kept(void **state)
+{
+    (void)state;
+    struct scene s = scene(64);
+    struct addr a = at(1);
+    for (uint32_t i = 1; i <= 9; i++)
+        kept(&s, 1, i, i * 100, start);
+    phones_keep(s.p, 0, &a, 1, 0, start); /* not among them */
+    for (uint32_t i = 6; i <= 8; i++)
+        phones_keep(s.p, 0, &a, i, 0, start);
+    assert_false(phones_ping_deadline(s.p) == MONO_NONE);
+    phones_keep(s.p, 0, &a, 9, 0, start);
+    assert_true(phones_ping_deadline(s.p) == MONO_NONE);
+    free(s.memory);
+}
+
+/* Who is heard is not due; who slept is looked at again. */
+static void what_is_heard_counts(void **state)
+{
+    (void)state;
+    struct scene s = scene(64);
+    struct addr a = at(1);
+    kept(&s, 1, 7, 6000, start);
+    for (unsigned i = 0; i < 100; i++) {
+        assert_int_equal(due(&s, start + i * 20 * NS_S), 0);
+        phones_heard(s.p, 0, &a, start + i * 20 * NS_S);
+    }
+    struct phone_ping *ping = phones_ping_due(s.p, start + 3000 * NS_S);
+    assert_non_null(ping);
+    assert_true(addr_equal(&ping->addr, &a) && ping->listener == 0);
+    ping->unanswered = 5;
+    assert_true(phones_ping_deadline(s.p) == MONO_NONE); /* asleep */
+    phones_heard(s.p, 1, &a, start + 3001 * NS_S);       /* by another listener */
+    assert_true(phones_ping_deadline(s.p) == MONO_NONE);
+    phones_heard(s.p, 0, &a, start + 3001 * NS_S);
+    assert_ptr_equal(phones_ping_due(s.p, start + 3002 * NS_S), ping);
+    assert_int_equal(ping->unanswered, 0);
+    assert_true(ping->heard == start + 3001 * NS_S);
+    phones_heard(s.p, 0, &a, start + 7000 * NS_S); /* its time is over */
+    assert_null(phones_ping_due(s.p, start + 7001 * NS_S));
+    assert_true(phones_ping_deadline(s.p) == MONO_NONE);
+    free(s.memory);
+}
+
+/* With its address another phone's, or forgotten, it is not pinged for what was. */
+static void displaced_is_not_pinged(void **state)
+{
+    (void)state;
+    struct scene s = scene(16);
+    struct addr a = at(1);
+    kept(&s, 1, 7, 6000, start);
+    phones_note(s.p, 0, &a, 2, start + 60 * NS_S); /* another one, after a silence */
+    assert_true(phones_ping_deadline(s.p) == MONO_NONE);
+    kept(&s, 1, 7, 6000, start + 60 * NS_S);
+    phones_copy(s.p, 0, &a, 3, PHONES_ALONE, start + 61 * NS_S); /* another worker hears it */
+    assert_true(phones_ping_deadline(s.p) == MONO_NONE);
+    for (uint16_t i = 1; i <= 1000; i++)
+        kept(&s, i, i, 6000, start + 100 * NS_S);
+    unsigned n = due(&s, start + 200 * NS_S);
+    assert_in_range(n, 4, 16);
+    assert_int_equal(due(&s, start + 225 * NS_S), n);
+    assert_int_equal(due(&s, start + 6100 * NS_S), 0);
+    assert_true(phones_ping_deadline(s.p) == MONO_NONE);
+    free(s.memory);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -189,6 +315,11 @@ int main(void)
         cmocka_unit_test(a_refresh_needs_no_traffic_in_between),
         cmocka_unit_test(many_lines),
         cmocka_unit_test(full_table),
+        cmocka_unit_test(nobody_is_due),
+        cmocka_unit_test(due_until_the_last_line_ends),
+        cmocka_unit_test(the_longest_lines_are_kept),
+        cmocka_unit_test(what_is_heard_counts),
+        cmocka_unit_test(displaced_is_not_pinged),
     };
     return cmocka_run_group_tests_name("phone", tests, NULL, NULL);
 }
