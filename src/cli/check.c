@@ -57,6 +57,19 @@ static void say_fine(const char *path, const struct config *c)
     putchar('\n');
 }
 
+static void say_names(const char *path, const struct edge_opts *o)
+{
+    for (uint16_t i = 0; i < o->pool_count; i++)
+        for (uint16_t k = 0; k < o->pools[i].target_count; k++) {
+            const struct pool_target_opts *t = &o->pools[i].targets[k];
+            if (t->addr.family == 0)
+                fprintf(stderr,
+                        "%s: note: pool %.*s: nobody can resolve the name of %.*s now: it would "
+                        "take no calls until a reload finds its address\n",
+                        path, SLICE_ARG(o->pools[i].name), SLICE_ARG(t->uri));
+        }
+}
+
 static void say_notes(const char *path, const struct config *c)
 {
     const struct registrar_opts *r = &c->engine.edge.registrar;
@@ -72,6 +85,7 @@ static void say_notes(const char *path, const struct config *c)
                 path);
     if (r->on && r->digest && r->user_count == 0)
         fprintf(stderr, "%s: note: the credentials file has no users: nobody can register\n", path);
+    say_names(path, &c->engine.edge);
 }
 
 static int check_file(const char *path)

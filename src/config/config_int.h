@@ -282,6 +282,7 @@ void schema_read(struct report *r, const struct schema *s, const struct node *n,
 /* How the outside world is met. Zeroes are life; tests bound it. */
 struct world {
     bool closed;       /* no name is resolved, no file is read */
+    bool dns_away;     /* whoever could resolve a name does not answer */
     size_t memory_max; /* bytes; 0 = MEMORY_BYTES_MAX */
 };
 

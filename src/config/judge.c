@@ -159,7 +159,22 @@ static void judge_listeners(struct judgement *j)
 
 /* ---- pools and targets ----------------------------------------------------------------------- */
 
-static void resolve(struct judgement *j, struct place at, struct endpoint *e)
+/* What the name led to when this target was resolved last; family 0: never. */
+static struct addr address_before(const struct judgement *j, struct slice pool, struct slice uri)
+{
+    const struct edge_opts *o = j->previous != NULL ? &j->previous->engine.edge : NULL;
+    for (uint16_t i = 0; o != NULL && i < o->pool_count; i++) {
+        const struct pool_opts *p = &o->pools[i];
+        for (uint16_t k = 0; slice_equal(p->name, pool) && k < p->target_count; k++)
+            if (slice_equal(p->targets[k].uri, uri))
+                return p->targets[k].addr;
+    }
+    return (struct addr){0};
+}
+
+/* `before`: what it is when nobody can say now; NULL: then it is an error. */
+static void resolve(struct judgement *j, struct place at, struct endpoint *e,
+                    const struct addr *before)
 {
     const char *host = mem_copy(j->report->mem, e->host).p;
     if (j->world->closed) {
@@ -168,7 +183,13 @@ static void resolve(struct judgement *j, struct place at, struct endpoint *e)
         return;
     }
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *found = NULL;
-    int error = getaddrinfo(host, NULL, &hints, &found);
+    int error = j->world->dns_away ? EAI_AGAIN : getaddrinfo(host, NULL, &hints, &found);
+    if (error == EAI_AGAIN && before != NULL) {
+        /* A name server that is away, or a network that comes up after us, says nothing against
+         * the file. */
+        e->addr = *before;
+        return;
+    }
     const struct addrinfo *best = NULL;
     for (const struct addrinfo *a = found; error == 0 && a != NULL; a = a->ai_next)
         if (a->ai_family == AF_INET || (a->ai_family == AF_INET6 && best == NULL)) {
@@ -237,12 +258,18 @@ static bool check_address(struct judgement *j, struct place at, const struct end
     return true;
 }
 
-void judge__address(struct judgement *j, struct place at, struct endpoint *e)
+static void judge_address(struct judgement *j, struct place at, struct endpoint *e,
+                          const struct addr *before)
 {
     if (e->addr.family == 0)
-        resolve(j, at, e);
+        resolve(j, at, e, before);
     if (e->addr.family != 0)
         (void)check_address(j, at, e);
+}
+
+void judge__address(struct judgement *j, struct place at, struct endpoint *e)
+{
+    judge_address(j, at, e, NULL);
 }
 
 /* Is it in this pool twice? */
@@ -310,7 +337,8 @@ static void judge_pool(struct judgement *j, struct draft_pool *p)
         if (t->uri.text.p == NULL)
             continue;
         uint32_t errors_before = j->report->count;
-        judge__address(j, node_place(t->head.node, "uri"), &t->uri);
+        struct addr before = address_before(j, o->name, t->uri.text);
+        judge_address(j, node_place(t->head.node, "uri"), &t->uri, &before);
         if (t->uri.addr.family != 0 && j->report->count == errors_before)
             check_target_twins(j, p, i);
         out[i] = (struct pool_target_opts){

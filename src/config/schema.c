@@ -188,7 +188,9 @@ static const struct field target_fields[] = {
      PUT(struct draft_target, uri),
      .help = "`udp://HOST:PORT` or `tcp://HOST:PORT`; port 5060 when none is given. A name is "
              "resolved when the file is read, to its first IPv4 address, else its first IPv6 one. "
-             "It is also what a target is known by across reloads and in `weir target`."},
+             "When no name server answers then, the target keeps the address that it had, or else "
+             "takes no calls until a reload. It is also what a target is known by across reloads "
+             "and in `weir target`."},
     {.key = "zone",
      .type = V_NAME,
      PUT(struct draft_target, zone),

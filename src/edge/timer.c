@@ -132,7 +132,7 @@ static bool has_alternative(struct edge *e, const struct relay *r)
         struct pool_status s;
         if ((r->tried.bits[i / 64] >> (i % 64) & 1) == 0 &&
             pool_status(e->pools, pool_member(e->pools, r->pool, i), e->now, &s) &&
-            (s.fit || (panics && s.admin == POOL_READY)))
+            (s.fit || (panics && s.admin == POOL_READY && s.addr.family != 0)))
             return true;
     }
     return false;

@@ -656,6 +656,7 @@ void control_tick(struct control *c, mono_ns now);
 int net_reload(struct net *net, FILE *errors);
 /* Says so when a registrar believes everybody, or nobody. */
 void tell_about_users(const struct config *c, FILE *out);
+void tell_about_names(const struct config *c, FILE *out);
 
 /* Opens every listener of `c` that `previous` (may be NULL) does not have, for all workers. */
 int listeners_open(const struct net *net, const struct config *c, const struct config *previous,

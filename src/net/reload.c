@@ -225,6 +225,21 @@ void tell_about_users(const struct config *c, FILE *out)
                         "take anybody's calls");
 }
 
+void tell_about_names(const struct config *c, FILE *out)
+{
+    const struct edge_opts *o = &c->engine.edge;
+    for (uint16_t i = 0; i < o->pool_count; i++)
+        for (uint16_t k = 0; k < o->pools[i].target_count; k++) {
+            const struct pool_target_opts *t = &o->pools[i].targets[k];
+            if (t->addr.family == 0)
+                fprintf(
+                    out,
+                    "weir: notice: pool %.*s: nobody can resolve the name of %.*s now: it takes "
+                    "no calls until a reload finds its address\n",
+                    SLICE_ARG(o->pools[i].name), SLICE_ARG(t->uri));
+        }
+}
+
 int net_reload(struct net *net, FILE *errors)
 {
     struct config *old = net->config;
@@ -255,6 +270,7 @@ int net_reload(struct net *net, FILE *errors)
     note_farewells(net, old, s);
     (void)logger_switch(net->logger, c, errors);
     tell_about_users(c, errors);
+    tell_about_names(c, errors);
     if (result > 0)
         return -1; /* somebody may still hold the old one, and the order: both stay */
     free(s);

@@ -168,6 +168,7 @@ static void say_ready(const struct net *net)
                 "weir: notice: no secrets.tokens: the key of this start is random, so "
                 "dialogs that cross a restart, or another edge of the fleet, are refused\n");
     tell_about_users(c, stderr);
+    tell_about_names(c, stderr);
 }
 
 /* ---- serving --------------------------------------------------------------------------------- */

@@ -55,7 +55,7 @@ static uint32_t share_now(const struct pool *pool, struct target *t, mono_ns now
 
 static enum pool_rank rank_now(const struct pool *pool, const struct target *t, mono_ns now)
 {
-    if (t->admin != POOL_READY || t->advice_until > now)
+    if (!pool__is_ready(t) || t->advice_until > now)
         return RANK_NONE;
     if (!pool__is_fit(pool, t, now))
         return RANK_UNFIT;
@@ -88,11 +88,11 @@ static void rank_members(struct pools *p, struct pool *pool, mono_ns now, struct
         t->share = share_now(pool, t, now);
         t->rank = (uint8_t)rank_now(pool, t, now);
         tally->of[t->rank]++;
-        if (t->own_zone && t->admin == POOL_READY)
+        if (t->own_zone && pool__is_ready(t))
             tally->own_ready_weight += t->opts->weight;
         if (t->rank == RANK_OWN_FIT)
             tally->own_fit_weight += t->opts->weight;
-        pool->ready = (uint16_t)(pool->ready + (t->admin == POOL_READY));
+        pool->ready = (uint16_t)(pool->ready + pool__is_ready(t));
         mono_ns change = next_change(t, now);
         pool->valid_until = mono_min(pool->valid_until, change);
         if (t->slow_from != MONO_NONE)

@@ -193,6 +193,11 @@ void pool_explain(const struct pools *p, handle target, mono_ns now, struct text
         }
         return;
     }
+    if (it->opts->addr.family == 0) {
+        TEXT_LIT(t, "down: its name could not be resolved when the file was read; weir reload asks "
+                    "again");
+        return;
+    }
     if (it->admin == POOL_DRAIN) {
         TEXT_LIT(t, "draining by an operator: takes only requests that are bound to it, ");
         put_count(t, it->open, SLICE("try"), SLICE("tries"));

@@ -41,7 +41,7 @@ void pool__plan_probe(struct pools *p, const struct pool *pool, struct target *t
     dur_ns slice = every_of(pool) / (pool->count > 0 ? pool->count : 1);
     t->probe_open = false;
     t->probe_due = mono_add(now, slice * t->member + prng_below(&p->prng, slice));
-    if (t->admin != POOL_MAINT)
+    if (t->admin != POOL_MAINT && t->opts->addr.family != 0)
         wheel_arm(&p->wheel, &t->probe_node, t->probe_due);
 }
 
@@ -166,7 +166,7 @@ bool pool_probe_next(struct pools *p, mono_ns now, struct pool_pick *ret_pick, u
 void pool_probe_soon(struct pools *p, handle target, mono_ns now)
 {
     struct target *t = pool__target(p, target);
-    if (t == NULL || t->probe_open || t->admin == POOL_MAINT)
+    if (t == NULL || t->probe_open || t->admin == POOL_MAINT || t->opts->addr.family == 0)
         return;
     mono_ns at = t->probe_sent_at == 0 ? now : mono_add(t->probe_sent_at, PROBE_GAP_NS);
     if (at < now)

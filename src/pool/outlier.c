@@ -46,7 +46,7 @@ bool pool__is_ejected(const struct pool *pool, const struct target *t, mono_ns n
 
 bool pool__is_fit(const struct pool *pool, const struct target *t, mono_ns now)
 {
-    return t->admin == POOL_READY && t->up && t->advice_until <= now &&
+    return pool__is_ready(t) && t->up && t->advice_until <= now &&
            !pool__is_ejected(pool, t, now);
 }
 

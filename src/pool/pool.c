@@ -206,6 +206,7 @@ static void settle_in(struct pools *p, struct pool *pool, uint16_t pool_i, uint1
     const struct pool_target_opts *opts = &pool->opts->targets[member];
     bool new_after_start = t->fresh && p->adopted;
     bool was_fresh = t->fresh;
+    bool found = !was_fresh && t->opts->addr.family == 0 && opts->addr.family != 0;
     t->opts = opts;
     t->pool = pool_i;
     t->member = member;
@@ -214,7 +215,7 @@ static void settle_in(struct pools *p, struct pool *pool, uint16_t pool_i, uint1
     t->fresh = false;
     t->queued = false;
     t->next_queued = NULL;
-    if (new_after_start)
+    if (new_after_start || found)
         t->slow_from = now;
     if (pool->opts->outlier.eject_after == 0 && t->ejected)
         pool__forgive(p, t);
@@ -337,7 +338,7 @@ bool pool_status(const struct pools *p, handle target, mono_ns now, struct pool_
         .transport = t->opts->transport,
         .admin = t->admin,
         .fit = pool__is_fit(pool, t, now),
-        .up = t->up,
+        .up = t->up && t->opts->addr.family != 0,
         .ejected = pool__is_ejected(pool, t, now),
         .own_zone = t->own_zone,
         .weight = t->opts->weight,

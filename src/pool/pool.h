@@ -33,7 +33,7 @@ enum pool_balance { POOL_ROUND_ROBIN, POOL_LEAST_BUSY, POOL_CALL_ID };
 
 struct pool_target_opts {
     struct slice uri;      /* as configured, for names and identity across reloads */
-    struct addr addr;
+    struct addr addr;      /* family 0: its name could not be resolved; it takes nothing */
     uint8_t transport;     /* enum transport */
     uint16_t weight;       /* 1..1000 */
     bool has_tcp;          /* UDP target that may also be reached by TCP on the same port */

@@ -85,6 +85,12 @@ struct target {
     struct wheel_node probe_node, change_node;
 };
 
+/* An operator lets it take requests, and there is an address to send them to. */
+static inline bool pool__is_ready(const struct target *t)
+{
+    return t->admin == POOL_READY && t->opts->addr.family != 0;
+}
+
 struct pool {
     const struct pool_opts *opts;
     struct target **members;

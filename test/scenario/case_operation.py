@@ -13,7 +13,7 @@ import socket
 import subprocess
 import time
 
-from kit import ends, procs, sip
+from kit import ends, netns, procs, sip
 from kit.case import case
 from kit.ends import check, equal, until
 
@@ -424,6 +424,30 @@ def _(t):
     text = GOOD.replace("udp://127.0.0.1:5070", "udp://no-such-host.invalid:5070")
     done = weir_command(t, "check", "-c", "edge.yaml", text=text)
     check(done.returncode == 78 and "no-such-host.invalid" in done.stderr, f"{done.stderr}")
+
+
+@case("a name that nobody can resolve now stops no start: its target waits for a reload",
+      shows=netns.here)
+def _(t):
+    away = "udp://sip.example.com:5060"
+    with t.keep(netns.Space()):  # the name server cannot be reached from there
+        server = t.server()
+        text = GOOD.replace('"udp://127.0.0.1:5070"', f'"udp://127.0.0.1:5070", "{away}"')
+        done = weir_command(t, "check", "-c", "edge.yaml", text=text)
+        equal(done.returncode, 0, f"check: {done.stderr}")
+        check(f"note: pool border: nobody can resolve the name of {away} now" in done.stderr,
+              f"check: {done.stderr}")
+        weir = t.edge([server, away], pool={"outlier": {"panic": "100%"}})
+        end = t.end()
+        for _ in range(4):
+            t.call(end).whole()
+        status, out, _ = weir.command("show", "pools")
+        check(status == 0 and "could not be resolved" in out, f"show pools: {out}")
+        status, out, err = weir.command("reload")
+        equal(status, 0, f"reload: {err}")
+        check(f"notice: pool border: nobody can resolve the name of {away} now" in out + err,
+              f"reload: {out}{err}")
+        t.call(end).whole()
 
 
 @case("the process keeps to its descriptors and memory over a thousand connections", timeout=60)

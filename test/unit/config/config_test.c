@@ -653,6 +653,45 @@ static void memory_may_run_out(void **state)
     }
 }
 
+/* A name server that does not answer stops no start, and takes from no target what it has. */
+static void names_that_nobody_can_resolve_now(void **state)
+{
+    (void)state;
+    static const char named[] = NODE LISTEN
+        "pools: {border: {targets: [\"udp://127.0.0.1:5071\", \"udp://localhost:5070\"]}}\n" ROUTES;
+    static const char fleet[] = "node: {name: edge-1, id: 1}\n" LISTEN POOLS ROUTES
+                                "fleet: [{id: 2, inside: \"udp://localhost:5070\"}]\n";
+    static const struct world away = {.dns_away = true};
+    char *errors = NULL;
+    size_t size = 0;
+    struct config *before = parse(named, NULL, key_a, &errors);
+    assert_non_null(before);
+    assert_int_equal(before->engine.edge.pools[0].targets[1].addr.port, 5070);
+    free(errors);
+    for (unsigned reload = 0; reload < 2; reload++) {
+        FILE *out = open_memstream(&errors, &size);
+        struct config *c = config_parse_in(slice_cstr(named), "edge.yaml", reload ? before : NULL,
+                                           key_a, out, &away);
+        fclose(out);
+        assert_string_equal(errors, "");
+        assert_non_null(c);
+        const struct pool_target_opts *t = c->engine.edge.pools[0].targets;
+        assert_int_equal(t[0].addr.family, 4);
+        assert_int_equal(t[1].addr.family != 0, reload);
+        if (reload)
+            assert_true(addr_equal(&t[1].addr, &before->engine.edge.pools[0].targets[1].addr));
+        config_free(c);
+        free(errors);
+    }
+    /* A neighbour's address is part of every token: no start without it. */
+    FILE *out = open_memstream(&errors, &size);
+    assert_null(config_parse_in(slice_cstr(fleet), "edge.yaml", before, key_a, out, &away));
+    fclose(out);
+    assert_non_null(strstr(errors, "`localhost` cannot be resolved: "));
+    free(errors);
+    config_free(before);
+}
+
 /* ---- secrets --------------------------------------------------------------------------------- */
 
 struct folder {
@@ -937,6 +976,7 @@ int main(void)
         cmocka_unit_test(all_errors_are_reported),
         cmocka_unit_test(errors_are_sorted),
         cmocka_unit_test(errors_do_not_breed),
+        cmocka_unit_test(names_that_nobody_can_resolve_now),
         cmocka_unit_test(errors_are_bounded),
         cmocka_unit_test(memory_may_run_out),
         cmocka_unit_test(secrets_are_read),

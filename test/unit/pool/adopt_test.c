@@ -185,6 +185,47 @@ static void a_reload_keeps_state_by_name(void **state)
     world_end(w);
 }
 
+/* A name that could not be resolved: nothing goes there, not even in a panic, until a reload finds
+ * an address; then it begins slowly. */
+static void a_target_without_an_address(void **state)
+{
+    (void)state;
+    for (unsigned probed = 0; probed < 2; probed++) {
+        static struct reload r;
+        struct world *w = &r.w;
+        world_one(w, POOL_ROUND_ROBIN, 2);
+        w->opts[0].health.on = probed == 1;
+        w->opts[0].outlier.panic_percent = 100;
+        w->targets[0][1].addr = (struct addr){0};
+        world_adopt(w, 1);
+        unsigned counts[POOL_TARGETS_MAX];
+        world_count(w, 40, counts);
+        assert_int_equal(counts[1], 0);
+        assert_false(world_status(w, 1).up);
+        assert_false(world_fit(w, 1));
+        world_run(w, 10 * NS_S, 0x3);
+        world_fail(w, 0, POOL_NO_ANSWER, 5);
+        assert_int_equal(world_choose(w, 0, NULL), 0);
+        assert_int_equal(pool_set_admin(w->p, SLICE("pool-0"), SLICE("*"), POOL_MAINT, w->now), 2);
+        assert_int_equal(pool_set_admin(w->p, SLICE("pool-0"), SLICE("*"), POOL_READY, w->now), 2);
+        world_run(w, 10 * NS_S, 0x3);
+        char why[400];
+        struct text t = text_into(why, sizeof why);
+        pool_explain(w->p, world_target(w, 1), w->now, &t);
+        assert_true(slice_starts_with(text_slice(&t), SLICE("down: its name could not be")));
+        handle before = world_target(w, 1);
+        retarget(&r, 0, "12");
+        readopt(&r, 1);
+        assert_true(handle_equal(world_target(w, 1), before));
+        assert_true(world_status(w, 1).up);
+        assert_true(world_fit(w, 1));
+        world_count(w, 100, counts);
+        assert_true(counts[1] > 0 && counts[1] < counts[0]);
+        world_end(w);
+        memset(&r, 0, sizeof r);
+    }
+}
+
 static void the_same_uri_in_another_pool_is_another_target(void **state)
 {
     (void)state;
@@ -503,6 +544,7 @@ int main(void)
         cmocka_unit_test(before_the_first_adoption),
         cmocka_unit_test(adoption_has_its_bounds),
         cmocka_unit_test(a_reload_keeps_state_by_name),
+        cmocka_unit_test(a_target_without_an_address),
         cmocka_unit_test(the_same_uri_in_another_pool_is_another_target),
         cmocka_unit_test(a_uri_that_stands_twice),
         cmocka_unit_test(removed_handles_are_stale),
