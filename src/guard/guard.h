@@ -207,8 +207,8 @@ enum guard_class {
     CLASS_EMERGENCY, /* urn:service:sos, sip:sos@, sip:112@ … by configuration */
     CLASSES
 };
-/* A message waited this long in front of us. Called for each, or for the oldest of a batch; and with
- * 0 when there was nothing to do, for only calls move the level. */
+/* A message waited this long in front of us. Called for each, or for the oldest of a batch; and
+ * with 0 when there was nothing to do, for only calls move the level. */
 void guard_waited(struct guard *g, dur_ns waited, mono_ns now);
 /* Is this request shed? `waited`: its own. To be asked for each that comes, as the level is shared
  * out by what came. Counts it. In-dialog requests go by age only from 8 × request_age_max on, what
@@ -237,7 +237,7 @@ uint32_t guard_retry_after_s(struct guard *g, enum guard_class class, mono_ns no
 struct overload {
     mono_ns until; /* oc-validity */
     uint64_t seq;  /* oc-seq as ms.fraction in 1/1000, of the newest heard */
-    uint16_t low; /* share of what goes there that could be kept back, in 2^-16 */
+    uint16_t high; /* share of what goes there that is in dialogs or above, in 2^-16 */
     uint8_t loss_percent;
 };
 /* Takes `oc`, `oc-validity` (ms; 500 if absent), `oc-seq` of the neighbour's answer; old ones are

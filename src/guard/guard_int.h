@@ -49,7 +49,7 @@ struct line {
     mono_ns window_began; /* 0: none has */
     uint32_t done;        /* in this window */
     uint32_t rate;        /* per second */
-    bool refused;         /* somebody, in this window */
+    uint32_t refused;     /* in this window */
 };
 struct session;
 struct sessions {

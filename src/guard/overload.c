@@ -10,7 +10,7 @@ enum {
     VALIDITY_DEFAULT_MS = 500,     /* RFC 7339 4.3 */
     VALIDITY_MAX_MS = 3600 * 1000, /* a slip of a neighbour's pen is no ban for ever */
     ONE = 1 << 16,
-    MEMORY = 64, /* requests over which the mix is averaged */
+    MEMORY = 256, /* requests over which the mix is averaged */
 };
 
 void overload_heard(struct overload *o, uint32_t loss_percent, uint32_t validity_ms, uint64_t seq,
@@ -30,17 +30,17 @@ void overload_heard(struct overload *o, uint32_t loss_percent, uint32_t validity
 bool overload_admits(struct overload *o, enum guard_class class, uint64_t draw, mono_ns now)
 {
     bool can_wait = class < CLASS_IN_DIALOG;
-    uint32_t to = can_wait ? ONE - 1 : 0;
-    o->low = (uint16_t)((int32_t)o->low + ((int32_t)to - (int32_t)o->low) / MEMORY);
+    int32_t to = can_wait ? 0 : ONE - 1;
+    o->high = (uint16_t)(o->high + (to - o->high) / MEMORY);
     if (now >= o->until || o->loss_percent == 0 || class >= CLASS_FINISHES)
         return true;
     uint32_t loss = (uint32_t)o->loss_percent * ONE / 100;
-    uint32_t low = o->low > 0 ? o->low : 1, high = ONE - low, of_class;
+    uint32_t high = o->high, low = ONE - high, of_class;
     if (can_wait)
         of_class = loss >= low ? ONE : (uint32_t)((uint64_t)loss * ONE / low);
     else if (loss <= low)
         of_class = 0;
-    else
+    else /* high > 0, as this one has counted */
         of_class = (uint32_t)((uint64_t)(loss - low) * ONE / high);
     return draw >> 48 >= of_class;
 }

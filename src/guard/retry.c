@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Retry-After as a place in a line: see guard.h. Registrations and all else have a line each, for
- * their capacities differ. What a window saw done is the capacity when somebody was refused in it;
- * without, it was only what there was to do, and the capacity is at least that. */
+ * their capacities differ. What is done in a window is the capacity when there was clearly more to
+ * do: when the worker sheds for its delay, and at least one in eight was refused. Else it was only
+ * what there was to do, and the capacity is at least that. As the line itself then brings no more
+ * than the estimate, an estimate that was too low would stay so; it grows slowly while what it lets
+ * in is all done. */
 #include "guard/guard_int.h"
 
-#define WINDOW (200 * NS_MS)
+#define WINDOW       (200 * NS_MS)
+#define REFUSAL_COST (2 * NS_US)
 
 enum {
     RATE_MIN = 100,       /* per second: of a worker that has done nothing yet */
@@ -13,6 +17,9 @@ enum {
     SPARE_NUM = 15,       /* the line moves by 15/16 of the capacity: who comes for the first */
     SPARE_DEN = 16,       /* time needs a part, and an estimate is an estimate */
     WEIGHT = 4,           /* of a window in the average: 1/4 */
+    REFUSED_PART = 7,     /* one refused for seven that were done */
+    DONE_TELLS = 16,      /* in a part of a window: fewer are chance */
+    GROWTH = 64,          /* by 1/64 in a window: twice as much in nine seconds */
 };
 
 static struct line *line_of(struct guard *g, enum guard_class class)
@@ -20,7 +27,22 @@ static struct line *line_of(struct guard *g, enum guard_class class)
     return &g->line[class == CLASS_REGISTER || class == CLASS_REFRESH];
 }
 
-static void roll(struct line *l, mono_ns now)
+/* Of the time of a window, refusals took some: those who come at their time need not be refused. */
+static uint64_t rate_of_window(const struct line *l, dur_ns took)
+{
+    dur_ns refusing = l->refused * REFUSAL_COST, most = took - took / 16;
+    dur_ns worked = took - (refusing < most ? refusing : most);
+    uint64_t rate = (uint64_t)l->done * NS_S / worked;
+    return rate < RATE_MAX ? rate : RATE_MAX;
+}
+
+static uint32_t part_way(uint32_t from, uint64_t to)
+{
+    return to > from ? from + (uint32_t)(to - from) / WEIGHT
+                     : from - (from - (uint32_t)to) / WEIGHT;
+}
+
+static void roll(const struct guard *g, struct line *l, mono_ns now)
 {
     if (l->window_began == 0) {
         l->window_began = now;
@@ -29,34 +51,46 @@ static void roll(struct line *l, mono_ns now)
     dur_ns took = mono_since(now, l->window_began);
     if (took < WINDOW)
         return;
-    uint64_t rate = (uint64_t)l->done * NS_S / took;
-    rate = rate < RATE_MAX ? rate : RATE_MAX;
-    /* A window that went on without a call was an idle one: it says nothing of what can be done. */
-    bool idle = took > 4 * WINDOW;
-    if (l->rate == 0 || rate > l->rate)
-        l->rate = l->rate == 0 ? (uint32_t)rate : l->rate + (uint32_t)(rate - l->rate) / WEIGHT;
-    else if (l->refused && !idle)
-        l->rate -= (l->rate - (uint32_t)rate) / WEIGHT;
+    uint64_t rate = rate_of_window(l, took);
+    /* A window that went on without a call was an idle one: it says nothing. */
+    bool busy = took < 4 * WINDOW && g->delay.shed > 0 && l->refused >= l->done / REFUSED_PART;
+    if (l->rate == 0)
+        l->rate = (uint32_t)rate;
+    else if (rate > l->rate || busy)
+        l->rate = part_way(l->rate, rate);
+    else if (l->next_free > now && rate >= l->rate - l->rate / 8)
+        l->rate += l->rate / GROWTH + 1;
     l->done = 0;
-    l->refused = false;
+    l->refused = 0;
     l->window_began = now;
 }
 
 void guard_done(struct guard *g, enum guard_class class, mono_ns now)
 {
     struct line *l = line_of(g, class);
-    roll(l, now);
+    roll(g, l, now);
     l->done++;
+}
+
+/* Per second. A crowd comes and is refused within less than a window: the one that has begun counts
+ * when it has seen more than all before. */
+static uint64_t rate_known(const struct line *l, mono_ns now)
+{
+    dur_ns took = mono_since(now, l->window_began);
+    if (took < WINDOW / 10 || l->done < DONE_TELLS)
+        return l->rate;
+    uint64_t rate = rate_of_window(l, took);
+    return rate > l->rate ? rate : l->rate;
 }
 
 uint32_t guard_retry_after_s(struct guard *g, enum guard_class class, mono_ns now)
 {
     struct line *l = line_of(g, class);
-    roll(l, now);
-    l->refused = true;
+    roll(g, l, now);
+    l->refused++;
     dur_ns min = g->opts->retry_after_min, max = g->opts->retry_after_max;
     max = max > min ? max : min;
-    uint64_t rate = (uint64_t)l->rate * SPARE_NUM / SPARE_DEN;
+    uint64_t rate = rate_known(l, now) * SPARE_NUM / SPARE_DEN;
     dur_ns step = NS_S / (rate > RATE_MIN ? rate : RATE_MIN);
     mono_ns place = l->next_free;
     if (place < mono_add(now, min))
