@@ -8,9 +8,13 @@
  *      a message    ──▶ guard_charge ── what its source does too often ─────────────▶ fine, or why
  *                   └─▶ guard_sheds ─── by class, when the worker's own delay is over its target
  *
- * Limits of a process are split evenly over its workers, as the kernel spreads connections over
- * them. In report-only mode every answer is "come in", and what would have been refused is counted
- * by why and by source. */
+ * Limits of a process are split over its workers, as the kernel spreads connections over them:
+ * evenly what is of all together; of a source's or a prefix's share each worker allows three times
+ * the square root more, for chance is not even, and who keeps to his limit must not be refused.
+ * What a source does (but for its connects) is counted in each worker by itself: its datagrams come
+ * to one only. In report-only mode every answer is "come in", and what would have been refused is
+ * counted by why and by source; bans begin and end, and refuse nobody. An operator's deny is his
+ * word, not a limit's: it is heeded in this mode as well. */
 #ifndef WEIR_GUARD_H
 #define WEIR_GUARD_H
 
@@ -89,7 +93,7 @@ struct guard_opts {
     /* A source that is over a rate is refused everything for `ban_first`, doubled each time up to
      * `ban_max`; forgotten step by step, one per `ban_decay` of good conduct. 0 = never banned. */
     dur_ns ban_first, ban_max, ban_decay;
-    const struct prefix *exempt; /* never limited nor banned (nor denied by a rate) */
+    const struct prefix *exempt; /* never limited nor banned; at most GUARD_EXEMPT_MAX */
     uint16_t exempt_count;
     dur_ns delay_target;    /* a worker's own delay above which it sheds */
     dur_ns request_age_max; /* T1: an older request is not worked on */
@@ -97,6 +101,8 @@ struct guard_opts {
     uint16_t session_crossings_max; /* of one Session-ID, as new requests, within session_within */
     dur_ns session_within;
 };
+enum { GUARD_EXEMPT_MAX = 256 };
+/* What is off by default is a limit that could cut off an office behind one NAT. */
 void guard_opts_default(struct guard_opts *o);
 
 struct guard_limits {
@@ -109,30 +115,38 @@ struct guard_limits {
 struct guard;
 /* Boot memory, in bytes. */
 size_t guard_memory(const struct guard_limits *l);
-/* NULL when `mem` is too small. `opts` lives until guard_adopt() replaces it. */
+/* NULL when `mem` is too small; it is zeroed, as fresh pages are, and stays untouched until sources
+ * come. `opts` lives until guard_adopt() replaces it. */
 struct guard *guard_new(struct arena *mem, const struct guard_opts *opts,
                         const struct guard_limits *l, uint32_t workers, struct hash_seed seed,
                         uint64_t prng_seed, mono_ns now);
-/* New options; what is known of sources stays. */
+/* New options; what is known of sources stays, and bans go on (or begin to be heeded). */
 void guard_adopt(struct guard *g, const struct guard_opts *opts);
 
 /* ---- connections (door.c) --------------------------------------------------------------------
  */
 
-/* May this connection come in? It counts when it may (and in report-only mode, always): tell
- * guard_closed() of its end. Cheapest first: lists, ban, totals, source, prefix, rates, pace.
- * GUARD_PACE says "later": leave it in the backlog until guard_accept_at(). O(1). */
+/* May this connection come in? It counts when the answer is GUARD_FINE: tell guard_closed() of its
+ * end. Lists, ban, totals, source, prefix, rates, pace, in this order. GUARD_PACE says "later": who
+ * asks guard_accept_at() first only hears it for a stranger while known sources come as well, and
+ * their share of the tokens is all that is left. A source that connects too often is not banned for
+ * it: it may be a crowd behind one NAT that lost its edge. O(1). */
 enum guard_why guard_accept(struct guard *g, uint8_t transport, const struct addr *source,
                             mono_ns now);
-/* The same once more for the true source that a PROXY header named; the count moves to it. */
+/* The same once more for the true source that a PROXY header named; the count moves to it if it
+ * may, else it stays with the proxy until guard_closed() of that. No pace, no totals: they had
+ * their say. */
 enum guard_why guard_accept_as(struct guard *g, const struct addr *proxy, const struct addr *source,
                                mono_ns now);
 void guard_closed(struct guard *g, const struct addr *source);
 /* Before accept(): is there a token for this transport? If not, when to look again. */
 mono_ns guard_accept_at(const struct guard *g, uint8_t transport, mono_ns now);
-/* A handshake may begin: takes a token; else *ret_at = when. */
+/* A handshake may begin: takes a token; else *ret_at = when. Of those who wait the caller begins
+ * with the known ones. */
 bool guard_handshake(struct guard *g, mono_ns now, mono_ns *ret_at);
-/* The source has shown that it belongs here: it registered, or resumed a session of ours. */
+/* The source has shown that it belongs here: it registered, or resumed a session of ours. For a day
+ * it makes no room for strangers, its neighbours' rates and bans are not held against it, and no
+ * datagrams in its name can ban it. Never to be said of what may be a pretence. */
 void guard_known(struct guard *g, const struct addr *source, mono_ns now);
 bool guard_is_known(const struct guard *g, const struct addr *source, mono_ns now);
 
@@ -144,19 +158,27 @@ bool guard_is_known(const struct guard *g, const struct addr *source, mono_ns no
  *                        important of the set makes room: none connected, not banned, longest idle
  *
  * What cannot be remembered because a set is full of more important ones is not limited by itself,
- * only with its prefix and all together. A spoofed flood can so neither fill the table nor push a
- * connected or banned source out of it. */
+ * only with its prefix and all together. Pretences (datagrams that nothing proves) make room for
+ * all others and push out only each other, what is proven pushes out what is proven, what is known
+ * only gives way to what is known: a spoofed flood can neither fill the table nor push a connected,
+ * banned or known source out of it. */
 
 /* It did `what` once more: GUARD_FINE, or why it is too much (and, over its rate, a ban). `proven`:
  * its address is no pretence (a connection, or it answered): else no ban of a prefix and no ban
- * longer than ban_first follows from it. */
+ * longer than ban_first follows from it, none at all of a known source, and it takes no more than
+ * the upper half of a prefix's tokens. While a ban is in force nothing is charged: GUARD_BANNED. */
 enum guard_why guard_charge(struct guard *g, const struct addr *source, enum guard_what what,
                             bool proven, mono_ns now);
 /* Is it refused altogether now: denied or banned? The cheap question, before anything is read. */
 enum guard_why guard_refused(struct guard *g, const struct addr *source, mono_ns now);
+/* The same for what comes over a connection: a ban that only datagrams led to, which anybody may
+ * have sent, does not concern it (nor guard_accept()). */
+enum guard_why guard_refused_connected(struct guard *g, const struct addr *source, mono_ns now);
 
-/* Sources that are refused and go on sending, most persistent first, for a filter in the kernel.
- * Returns how many of at most `max`. guard_refused() counts the persistence. */
+/* Sources and denied prefixes that are refused and go on sending (64 times and more), most
+ * persistent first, for a filter in the kernel. Returns how many of at most `max`. Never a ban that
+ * only datagrams led to, for the filter would stop the true owner's connections; in report-only
+ * mode no ban at all. guard_refused() and guard_accept() count the persistence. */
 unsigned guard_persistent(const struct guard *g, struct prefix *ret_prefixes, unsigned max,
                           mono_ns now);
 /* Changes whenever that list has to be asked for again. */
@@ -165,8 +187,10 @@ uint64_t guard_persistent_version(const struct guard *g);
 /* ---- an operator's lists (list.c) ------------------------------------------------------------
  */
 
-/* "allow PREFIX [for DURATION]", "deny PREFIX [for DURATION]", "forget PREFIX": the latter also
- * forgets bans and counts of sources in it. 0, or -1 with *ret_why (static). */
+/* "allow PREFIX [for 10m]", "deny PREFIX [for 7d]", "forget PREFIX": the latter also forgets bans
+ * and counts of sources in it, and of the neighbourhood that it is in. The longest prefix that
+ * holds an address decides; who is allowed is exempt; a denial stands above an exemption by
+ * configuration. At most 256. 0, or -1 with *ret_why (static). */
 MUST_USE int guard_edit(struct guard *g, struct slice order, mono_ns now, struct slice *ret_why);
 
 /* ---- show (show.c) ---------------------------------------------------------------------------
@@ -178,7 +202,7 @@ void guard_show(struct guard *g, uint64_t *cursor, struct text *t, mono_ns now);
 
 /* What was refused, or would have been in report-only mode. */
 struct guard_counters {
-    uint64_t refused[GUARD_WHYS]; /* by why; index GUARD_FINE: let in */
+    uint64_t refused[GUARD_WHYS]; /* by why; index GUARD_FINE: connections let in */
     uint64_t over[GUARD_WHATS];   /* charges over a rate */
     uint64_t bans;                /* begun */
     uint64_t shed[8];             /* by class, enum guard_class */
