@@ -25,6 +25,7 @@ int cli_drain(int argc, char **argv);  /* drain */
 int cli_target(int argc, char **argv); /* target POOL URI ready|drain|maint */
 int cli_unbind(int argc, char **argv); /* unbind AOR */
 int cli_token(int argc, char **argv);  /* token -c FILE TOKEN */
+int cli_load(int argc, char **argv);   /* load calls|phones|flood --to URI */
 
 /* Says on stderr "weir COMMAND: WHAT" (printf-like) and "try: weir COMMAND --help".
  * Returns CLI_USAGE. Defined beside main(). */

@@ -22,6 +22,7 @@ static const struct {
     {"target", cli_target, "target POOL URI ready|drain|maint", "take a target out, put it back"},
     {"unbind", cli_unbind, "unbind AOR", "end the bindings of an address-of-record"},
     {"token", cli_token, "token -c FILE TOKEN", "verify a token, and say what it means"},
+    {"load", cli_load, "load calls|phones|flood --to URI", "make traffic for a SIP server"},
     {"version", cli_version, "version", "print the version"},
     {"help", cli_help, "help [COMMAND]", "print this, or a command's help"},
 };

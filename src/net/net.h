@@ -12,6 +12,7 @@
 #define WEIR_NET_H
 
 #include "config/config.h"
+#include "net/tls.h"
 
 /* Whether the certificates and keys of all listeners can be used. 0, or -1 with the reasons written
  * to `errors`, as `weir run` would give them; what is only odd, such as a certificate that has

@@ -453,7 +453,7 @@ static int on_verify_server(int ok, X509_STORE_CTX *store)
     return ok;
 }
 
-static bool client_load(struct tls_client *c, struct slice ca, char *why)
+static bool client_load(struct tls_client *c, struct slice ca, bool is_trusting, char *why)
 {
     c->ctx = ctx_new(TLS_client_method());
     if (c->ctx == NULL || c->common.bio == NULL) {
@@ -461,7 +461,9 @@ static bool client_load(struct tls_client *c, struct slice ca, char *why)
         return false;
     }
     (void)SSL_CTX_set_session_cache_mode(c->ctx, SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_verify(c->ctx, SSL_VERIFY_PEER, on_verify_server);
+    SSL_CTX_set_verify(c->ctx, is_trusting ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, on_verify_server);
+    if (is_trusting)
+        return true;
     if (ca.n == 0) {
         trust(c->ctx, NULL);
         if (SSL_CTX_set_default_verify_paths(c->ctx) == 1)
@@ -486,7 +488,7 @@ static void client_free(struct tls_client *c)
     free(c);
 }
 
-struct tls_client *tls_client_new(struct slice ca, char *why)
+static struct tls_client *client_make(struct slice ca, bool is_trusting, char *why)
 {
     why[0] = '\0';
     ERR_clear_error();
@@ -497,12 +499,22 @@ struct tls_client *tls_client_new(struct slice ca, char *why)
     }
     atomic_init(&c->common.count, 1);
     c->common.bio = tls_bio_method();
-    bool ok = client_load(c, ca, why);
+    bool ok = client_load(c, ca, is_trusting, why);
     ERR_clear_error();
     if (ok)
         return c;
     client_free(c);
     return NULL;
+}
+
+struct tls_client *tls_client_new(struct slice ca, char *why)
+{
+    return client_make(ca, false, why);
+}
+
+struct tls_client *tls_client_new_trusting(char *why)
+{
+    return client_make(SLICE_NONE, true, why);
 }
 
 struct tls_client *tls_client_take(struct tls_client *c)
