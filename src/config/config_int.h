@@ -261,6 +261,7 @@ struct draft {
     struct head head;
     struct config c;
     struct list listeners, trusted, pools, routes, fleet, domains, mobile_agents;
+    struct list offer; /* of uint8_t: enum digest_algorithm */
     struct slice tokens, users;
 };
 

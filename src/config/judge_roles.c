@@ -27,6 +27,21 @@ static void judge_users(struct judgement *j, const struct node *registrar)
     users_read(j->report, j->draft->users, node_place(auth, "digest"), o);
 }
 
+static void judge_offer(struct judgement *j, const struct node *registrar)
+{
+    struct registrar_opts *o = &j->draft->c.engine.edge.registrar;
+    const struct list *offer = &j->draft->offer;
+    const struct node *n = node_get(judge__section(registrar, "auth"), "offer");
+    const struct node *first = n != NULL ? n->first : NULL;
+    const uint8_t *algorithms = (const uint8_t *)offer->items;
+    if (first != NULL && first->next != NULL && slice_equal(first->text, first->next->text))
+        report_at(j->report, first->next->at, "`%s` stands here twice; keep one of them",
+                  report_show(j->report, first->text));
+    for (uint32_t i = 0; i < offer->count; i++)
+        o->offer[i] = algorithms[i];
+    o->offer_count = (uint8_t)offer->count;
+}
+
 void judge__registrar(struct judgement *j)
 {
     struct config *c = &j->draft->c;
@@ -49,6 +64,7 @@ void judge__registrar(struct judgement *j)
     bool unread = node_get(judge__section(registrar, "auth"), "realm") != NULL;
     if (o->realm.n == 0 && o->domain_count > 0 && !unread)
         o->realm = o->domains[0];
+    judge_offer(j, registrar);
     judge_users(j, registrar);
 }
 

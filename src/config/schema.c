@@ -573,6 +573,14 @@ static const struct schema outbound_schema = {.what = "outbound", SECTION(outbou
 static const struct field domain_item = {
     .key = "domain", .type = V_HOST, .size = sizeof(struct slice)};
 
+static const struct word algorithm_words[] = {
+    {"sha-256", DIGEST_SHA256, "RFC 8760"},
+    {"md5", DIGEST_MD5, "what every phone knows"},
+    {0},
+};
+static const struct field algorithm_item = {
+    .key = "algorithm", .type = V_WORD, .size = sizeof(uint8_t), .words = algorithm_words};
+
 static const struct field digest_fields[] = {
     {.key = "digest",
      .type = V_PATH,
@@ -591,6 +599,17 @@ static const struct field digest_fields[] = {
      .max = REALM_BYTES_MAX,
      .standard = "the first of `domains`",
      .help = "What phones are asked to log in to. It is part of every HA1."},
+    {.key = "offer",
+     .type = V_LIST,
+     PUT(struct draft, offer),
+     .item = &algorithm_item,
+     .min = 1,
+     .max = DIGEST_ALGORITHMS,
+     .standard = "[sha-256, md5]",
+     .help = "What phones are asked for, the first one on top, each when every user has its hash. "
+             "`[md5, sha-256]` is for phones that answer the topmost challenge whatever it says, "
+             "`[md5]` for those that give up at one that they do not know. "
+             "What is not in the list is not taken, either."},
     {.key = "nonce_life",
      .type = V_DURATION,
      PUT(struct draft, c.engine.edge.registrar.nonce_life_s),

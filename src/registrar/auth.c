@@ -149,13 +149,29 @@ static bool is_for_us(const struct registrar_opts *o, const struct credentials *
            algorithm_of(c->algorithm, ret_algorithm);
 }
 
+const uint8_t *registrar__algorithms(const struct registrar_opts *o, unsigned *ret_count)
+{
+    static const uint8_t usual[] = {DIGEST_SHA256, DIGEST_MD5};
+    *ret_count = o->offer_count > 0 ? o->offer_count : sizeof usual;
+    return o->offer_count > 0 ? o->offer : usual;
+}
+
+/* Who may not use MD5 is not let in with it, although nobody has asked for it: a challenge can be
+ * changed on its way. */
+static bool is_allowed(const struct registrar_opts *o, enum digest_algorithm algorithm)
+{
+    unsigned count;
+    const uint8_t *algorithms = registrar__algorithms(o, &count);
+    return memchr(algorithms, (int)algorithm, count) != NULL;
+}
+
 /* The first that is for us of all Authorization lines. */
 static bool find_credentials(const struct registrar *r, const struct sip_msg *m,
                              struct credentials *ret, enum digest_algorithm *ret_algorithm)
 {
     for (uint8_t i = m->first[SIP_H_AUTHORIZATION]; i != SIP_NO_HEADER; i = m->h[i].next)
         if (registrar__credentials_parse(sip_slice(m, m->h[i].value), ret) &&
-            is_for_us(r->opts, ret, ret_algorithm))
+            is_for_us(r->opts, ret, ret_algorithm) && is_allowed(r->opts, *ret_algorithm))
             return true;
     return false;
 }
@@ -332,10 +348,9 @@ static int challenge(struct registrar *r, struct slice asker, bool is_stale, uin
 {
     struct text t = registrar__scratch_text(scratch, 512 + 2 * r->opts->realm.n);
     /* The one that we like better on top (RFC 8760 2.4). */
-    if (r->offer_sha256)
-        put_challenge(r, &t, SLICE("SHA-256"), asker, is_stale, wall_s);
-    if (r->offer_md5)
-        put_challenge(r, &t, SLICE("MD5"), asker, is_stale, wall_s);
+    for (unsigned i = 0; i < r->offer_count; i++)
+        put_challenge(r, &t, r->offer[i] == DIGEST_MD5 ? SLICE("MD5") : SLICE("SHA-256"), asker,
+                      is_stale, wall_s);
     *ret = (struct reg_answer){.status = 401, .extra = registrar__scratch_keep(scratch, &t)};
     return 401;
 }

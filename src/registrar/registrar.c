@@ -71,14 +71,22 @@ void registrar_adopt(struct registrar *r, const struct registrar_opts *opts)
 {
     r->opts = opts;
     /* An algorithm is offered when every user can answer it: who cannot would be locked out, and to
-     * offer by user would tell who exists. When there is none for all, both. */
-    r->offer_md5 = r->offer_sha256 = true;
+     * offer by user would tell who exists. When there is none for all, each. */
+    bool has[DIGEST_ALGORITHMS] = {true, true};
     for (uint32_t i = 0; i < opts->user_count; i++) {
-        r->offer_md5 &= opts->users[i].has_md5;
-        r->offer_sha256 &= opts->users[i].has_sha256;
+        has[DIGEST_MD5] &= opts->users[i].has_md5;
+        has[DIGEST_SHA256] &= opts->users[i].has_sha256;
     }
-    if (!r->offer_md5 && !r->offer_sha256)
-        r->offer_md5 = r->offer_sha256 = true;
+    unsigned count;
+    const uint8_t *algorithms = registrar__algorithms(opts, &count);
+    r->offer_count = 0;
+    for (unsigned i = 0; i < count; i++)
+        if (has[algorithms[i]])
+            r->offer[r->offer_count++] = algorithms[i];
+    if (r->offer_count == 0) {
+        memcpy(r->offer, algorithms, count);
+        r->offer_count = (uint8_t)count;
+    }
 }
 
 struct registrar_load registrar_load(const struct registrar *r)

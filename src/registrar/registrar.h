@@ -34,6 +34,9 @@ struct registrar_user {
 
 enum registrar_fork { REGISTRAR_FORK_Q, REGISTRAR_FORK_PARALLEL };
 
+enum digest_algorithm { DIGEST_MD5, DIGEST_SHA256 };
+enum { DIGEST_ALGORITHMS = 2 };
+
 struct registrar_opts {
     bool on;
     const struct slice *domains; /* lower case, no port */
@@ -47,7 +50,10 @@ struct registrar_opts {
     uint32_t flow_timer_s;          /* Flow-Timer of answers; 0 = none */
     struct slice service_route;     /* a whole Service-Route value (RFC 3608); empty = none */
     bool digest;                    /* else everybody is believed */
-    struct slice realm; /* without quotes and backslashes */
+    struct slice realm;             /* without quotes and backslashes */
+    uint8_t offer[DIGEST_ALGORITHMS]; /* enum digest_algorithm: challenges from the top on; no other
+                                         is taken, either */
+    uint8_t offer_count;              /* 0: SHA-256, then MD5 */
     uint32_t nonce_life_s;
     const struct registrar_user *users; /* sorted by name */
     uint32_t user_count;

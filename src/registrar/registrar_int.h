@@ -116,7 +116,8 @@ struct registrar {
     uint32_t idle_first, idle_last; /* AORs without a binding, the longest idle first */
     uint32_t aors_live;             /* with a binding */
     uint64_t bad_records;
-    bool offer_md5, offer_sha256;
+    uint8_t offer[DIGEST_ALGORITHMS]; /* enum digest_algorithm: challenges from the top on */
+    uint8_t offer_count;
     struct nonce_cell *nonces;
     struct pending_cell *pending;
     mono_ns now; /* of the last call that told it */
@@ -218,13 +219,15 @@ bool registrar__key_is(const struct registrar *r, const struct binding *b, struc
 
 /* ---- digest ---------------------------------------------------------------------------------- */
 
-enum digest_algorithm { DIGEST_MD5, DIGEST_SHA256 };
 enum { DIGEST_HEX_MAX = 64 };
 
 /* One Authorization: slices of it, without their quotes, quoted pairs as written. */
 struct credentials {
     struct slice username, realm, nonce, uri, response, algorithm, cnonce, nc, qop;
 };
+/* What `o` lets be asked for, in order of preference; *ret_count: how many. */
+const uint8_t *registrar__algorithms(const struct registrar_opts *o, unsigned *ret_count);
+
 /* False when it is no Digest, or not readable. What is absent is empty; algorithm: MD5. */
 bool registrar__credentials_parse(struct slice value, struct credentials *ret);
 struct slice registrar__hex(const uint8_t *raw, size_t n, char dst[DIGEST_HEX_MAX]);

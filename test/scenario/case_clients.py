@@ -20,16 +20,21 @@ PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 8080, "wss": 8443}
 
 
 class Edge:
-    def __init__(self, t, domains=(DOMAIN,), workers=2):
+    def __init__(self, t, domains=(DOMAIN,), workers=2, offer=None):
+        """`offer`: algorithms in order; then every user has a hash of each."""
         self.t, authority = t, tls.Authority(t.folder)
         cert, key = authority.sign("edge.example.com", ["edge.example.com", t.ip(1)])
         self.ca, self.address = authority.path, t.ip(1)
         users = os.path.join(t.folder, "users")
         with open(users, "w", encoding="ascii") as f:
             for name in USERS:
-                ha1 = hashlib.md5(f"{name}:{DOMAIN}:{PASSWORD}".encode()).hexdigest()
-                f.write(f"{name}:{DOMAIN}:{ha1}\n")
+                secret = f"{name}:{DOMAIN}:{PASSWORD}".encode()
+                hashes = [hashlib.md5(secret).hexdigest()]
+                if offer:
+                    hashes.append(hashlib.sha256(secret).hexdigest())
+                f.write(":".join([name, DOMAIN, *hashes]) + "\n")
         os.chmod(users, 0o600)
+        auth = {"digest": users, **({"offer": offer} if offer else {})}
         self.weir = t.weir({
             "node": {"name": "edge-1", "workers": workers},
             "listeners": [{"bind": f"{tp}://{t.ip(1)}:{port}", "side": "outside",
@@ -37,7 +42,7 @@ class Edge:
                           for tp, port in PORTS.items()]
             + [{"bind": f"udp://{t.ip(2)}:5060", "side": "inside"}],
             "routes": [{"to": "registrar"}],
-            "roles": {"registrar": {"domains": list(domains), "auth": {"digest": users},
+            "roles": {"registrar": {"domains": list(domains), "auth": auth,
                                     "state": os.path.join(t.folder, "state")}}})
         self.caller = t.end(90)
 
@@ -80,6 +85,29 @@ for transport in ("udp", "tcp", "tls"):
             equal(edge.bound("alice")[0]["contact"], f"sip:alice@{t.ip(9)}:5060", "its binding")
         else:
             until(lambda: not edge.bound("alice"), "gone with its connection", 10)
+
+
+@case("clients: sipsak takes the topmost challenge: MD5, of users with both hashes",
+      shows=program("sipsak"))
+def _(t):
+    edge = Edge(t, (DOMAIN, t.ip(1)), offer=["md5", "sha-256"])
+    edge.phone(30, "carol", "udp")
+    done = subprocess.run(
+        ["sipsak", "-U", "-C", f"sip:alice@{t.ip(9)}:5060", "-x", "600", "-s",
+         f"sip:alice@{t.ip(1)}:5060", "-u", "alice", "-a", PASSWORD, "-v", "-i",
+         f"--local-ip={t.ip(9)}"], capture_output=True, timeout=25, check=False)
+    equal(done.returncode, 0, done.stdout[-500:] + done.stderr[-500:])
+    equal([len(edge.bound(name)) for name in USERS], [1, 0, 1], "bindings")
+
+
+@case("clients: baresip gives up at any challenge but MD5, and gets no other", shows=baresip.here,
+      timeout=60)
+def _(t):
+    edge = Edge(t, offer=["md5"])
+    bob = t.keep(baresip.Baresip(t.folder, t.ip(21), "bob", DOMAIN,
+                                 [f"{t.ip(1)}:5060;transport=udp"], password=PASSWORD))
+    bob.wait("REGISTER_OK")
+    equal(len(edge.bound("bob")), 1, "its binding")
 
 
 # ---- TLS by hand -------------------------------------------------------------------------------

@@ -250,7 +250,7 @@ static const char full_text[] =
     "roles:\n"
     "  registrar:\n"
     "    domains: [Example.COM, \"[2001:db8::1]\", 192.0.2.1]\n"
-    "    auth: {digest: users, realm: sip users, nonce_life: 1m}\n"
+    "    auth: {digest: users, realm: sip users, nonce_life: 1m, offer: [md5, sha-256]}\n"
     "    state: state\n"
     "    state_size: 512MiB\n"
     "    expires: {min: 30s, default: 1m, max: 24h, jitter: 0%}\n"
@@ -312,6 +312,9 @@ static void fuller_roles(void **state)
     assert_slice(r->domains[1], "[2001:db8::1]");
     assert_slice(r->domains[2], "192.0.2.1");
     assert_true(r->digest);
+    assert_int_equal(r->offer_count, 2);
+    assert_int_equal(r->offer[0], DIGEST_MD5);
+    assert_int_equal(r->offer[1], DIGEST_SHA256);
     assert_slice(r->realm, "sip users");
     assert_int_equal(r->nonce_life_s, 60);
     assert_int_equal(r->user_count, 1);
@@ -526,6 +529,14 @@ static const struct bad bad_roles[] = {
      "colons\n"},
     {"nonces", ROLE("domains: [example.com], state: /s, auth: {digest: none, nonce_life: 1s}"),
      "4:89: `1s` is out of range; write 10s to 24h\n"},
+    {"an algorithm twice",
+     ROLE("domains: [example.com], state: /s, auth: {digest: none, offer: [md5, md5]}"),
+     "4:90: `md5` stands here twice; keep one of them\n"},
+    {"an unknown algorithm",
+     ROLE("domains: [example.com], state: /s, auth: {digest: none, offer: [md4]}"),
+     "4:85: `algorithm` does not take `md4`; did you mean `md5`?\n"},
+    {"no algorithm", ROLE("domains: [example.com], state: /s, auth: {digest: none, offer: []}"),
+     "4:"},
     {"no users", ROLE("domains: [example.com], state: /s, auth: {digest: x}"),
      "4:71: `x` cannot be read: No such file or directory; write a readable file of "
      "USER:REALM:HA1 lines\n"},

@@ -237,6 +237,41 @@ static void challenge(void **state)
     office_close(o);
 }
 
+/* Some phones answer the topmost challenge whatever it says. */
+static void offers_as_told(void **state)
+{
+    (void)state;
+    static const struct {
+        uint8_t offer[DIGEST_ALGORITHMS], count;
+        const char *first, *second; /* NULL: not offered, and not taken */
+    } rows[] = {{{DIGEST_MD5, DIGEST_SHA256}, 2, "MD5", "SHA-256"},
+                {{DIGEST_SHA256, DIGEST_MD5}, 2, "SHA-256", "MD5"},
+                {{DIGEST_SHA256}, 1, "SHA-256", NULL},
+                {{DIGEST_MD5}, 1, "MD5", NULL}};
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct office *o = office_open();
+        memcpy(o->d->opts.offer, rows[i].offer, sizeof rows[i].offer);
+        o->d->opts.offer_count = rows[i].count;
+        registrar_adopt(o->d->r, &o->d->opts);
+        assert_int_equal(send(o, ALICE, ""), 401);
+        const char *sha = strstr(o->d->extra, "algorithm=SHA-256,");
+        const char *md5 = strstr(o->d->extra, "algorithm=MD5,");
+        bool md5_first = rows[i].first[0] == 'M';
+        const char *first = md5_first ? md5 : sha, *second = md5_first ? sha : md5;
+        assert_non_null(first);
+        assert_int_equal(second != NULL, rows[i].second != NULL);
+        assert_true(second == NULL || first < second);
+        struct client k = client_new("alice", "secret");
+        k.algorithm = rows[i].first;
+        k.nonce = ask_nonce(o);
+        assert_int_equal(send(o, ALICE, client_lines(&k)), 200);
+        k.algorithm = md5_first ? "SHA-256" : "MD5";
+        k.nonce = ask_nonce(o);
+        assert_int_equal(send(o, ALICE, client_lines(&k)), rows[i].second != NULL ? 200 : 401);
+        office_close(o);
+    }
+}
+
 static void lets_in(void **state)
 {
     (void)state;
@@ -552,13 +587,21 @@ static void known_by_credentials(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rfc7616_3_9_1),      cmocka_unit_test(authorizations),
-        cmocka_unit_test(challenge),          cmocka_unit_test(lets_in),
-        cmocka_unit_test(keeps_out),          cmocka_unit_test(no_enumeration),
-        cmocka_unit_test(counts_grow),        cmocka_unit_test(many_nonces),
-        cmocka_unit_test(age_and_keys),       cmocka_unit_test(a_nonce_is_for_who_hears_it),
-        cmocka_unit_test(the_fleet_believes), cmocka_unit_test(no_key_is_no_key),
-        cmocka_unit_test(forged_nonces),      cmocka_unit_test(known_by_credentials),
+        cmocka_unit_test(rfc7616_3_9_1),
+        cmocka_unit_test(authorizations),
+        cmocka_unit_test(challenge),
+        cmocka_unit_test(offers_as_told),
+        cmocka_unit_test(lets_in),
+        cmocka_unit_test(keeps_out),
+        cmocka_unit_test(no_enumeration),
+        cmocka_unit_test(counts_grow),
+        cmocka_unit_test(many_nonces),
+        cmocka_unit_test(age_and_keys),
+        cmocka_unit_test(a_nonce_is_for_who_hears_it),
+        cmocka_unit_test(the_fleet_believes),
+        cmocka_unit_test(no_key_is_no_key),
+        cmocka_unit_test(forged_nonces),
+        cmocka_unit_test(known_by_credentials),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
