@@ -196,7 +196,7 @@ uint64_t keepalive_life(const struct sip_msg *request, const struct sip_msg *ans
     }
     if (granted_s == 0)
         granted_s = any_s < asked_s ? any_s : asked_s;
-    return (uint64_t)phone_hash(to.uri, false) << 32 | (asked_s > 0 ? granted_s : 0);
+    return (uint64_t)phone_hash(to.uri, false) << 32 | granted_s;
 }
 
 /* The same by the header lines of a 200 that is yet to be written. Takes e->msg. */

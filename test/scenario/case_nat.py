@@ -221,7 +221,8 @@ def _(t):
 # Where the registrar is, and what the phone says to an OPTIONS.
 for split, status in ((False, 200), (True, 404)):
     @case("nat: it forgets what is silent over udp for 4 s, and a phone that says nothing by itself "
-          f"is called all the same, {'a registrar behind the edge' if split else 'one process'}",
+          "is called all the same, "
+          f"{'a registrar behind the edge' if split else 'one process'}",
           shows=netns.here, timeout=60)
     def _(t, split=split, status=status):
         w = World(t, "udp", split, keepalive={"udp": "2s", "jitter": "0%"}, timers={"t1": "50ms"})
