@@ -331,7 +331,8 @@ void keepalive_run(struct edge *e);
 uint64_t keepalive_life(const struct sip_msg *request, const struct sip_msg *answer);
 uint64_t keepalive_life_by(struct edge *e, const struct sip_msg *request, struct slice lines);
 void keepalive_phone(struct edge *e, uint8_t listener, const struct addr *a, uint64_t life);
-bool keepalive_takes_pong(struct edge *e, const struct event *ev);
+void keepalive_claim(struct edge *e, const struct reg_phone *phone, struct slice aor);
+bool keepalive_takes_pong(struct edge *e, const struct event *ev, unsigned hops);
 
 /* ---- forward.c --------------------------------------------------------------------------------
  */

@@ -168,6 +168,15 @@ static bool next_contact(struct sip_values *v, uint32_t fallback_s, struct slice
     return true;
 }
 
+/* An address-of-record as our registrar has it, however it is dressed up: user@host. */
+static uint32_t aor_hash(struct slice uri)
+{
+    struct sip_uri u;
+    if (sip_uri_parse(uri, &u) == 0 && u.user.n > 0 && u.host.n > 0)
+        uri = slice_of(u.user.p, (size_t)(u.host.p + u.host.n - u.user.p));
+    return phone_hash(uri, false);
+}
+
 /* What the 200 to a REGISTER says of the life of what was registered: a hash of the
  * address-of-record above, seconds below (0: it is not registered any more). 0: nothing was asked
  * for. A 200 tells of everybody's bindings: those count that the REGISTER asked for, or where the
@@ -196,7 +205,7 @@ uint64_t keepalive_life(const struct sip_msg *request, const struct sip_msg *ans
     }
     if (granted_s == 0)
         granted_s = any_s < asked_s ? any_s : asked_s;
-    return (uint64_t)phone_hash(to.uri, false) << 32 | granted_s;
+    return (uint64_t)aor_hash(to.uri) << 32 | granted_s;
 }
 
 /* The same by the header lines of a 200 that is yet to be written. Takes e->msg. */
@@ -221,6 +230,20 @@ void keepalive_phone(struct edge *e, uint8_t listener, const struct addr *a, uin
 {
     if (e->opts->keepalive.udp != 0 && life != 0)
         phones_keep(e->phones, listener, a, (uint32_t)(life >> 32), (uint32_t)life, e->now);
+}
+
+/* At start: what was stored by another process, of a user of this worker's. Which worker hears the
+ * phone nobody knows before it registers again; until then this one pings it, and is handed what it
+ * answers. When it was heard is not known either: they are all begun within one pause. */
+void keepalive_claim(struct edge *e, const struct reg_phone *phone, struct slice aor)
+{
+    dur_ns pause = e->opts->keepalive.udp, ago = pause > 0 ? rng_u64(&e->rng) % pause : 0;
+    mono_ns heard = mono_since(e->now, ago);
+    uint64_t left_s = mono_since(phone->expires_wall_ms, e->wall_ns / NS_MS) / 1000;
+    bool is_there = phones_at(e->phones, phone->listener, &phone->source) != 0;
+    if (pause > 0 && is_there && left_s > 0)
+        phones_keep(e->phones, phone->listener, &phone->source, aor_hash(aor),
+                    (uint32_t)(left_s < LIFE_MAX_S ? left_s : LIFE_MAX_S), heard);
 }
 
 /* ---- UDP: pings ------------------------------------------------------------------------------ */
@@ -291,13 +314,17 @@ static void phone_due(struct edge *e, struct phone_ping *to)
 
 /* An answer to a ping, whatever it says: that somebody is there was noted when it came, and nothing
  * else is done about it. e->msg, e->facts. */
-bool keepalive_takes_pong(struct edge *e, const struct event *ev)
+bool keepalive_takes_pong(struct edge *e, const struct event *ev, unsigned hops)
 {
     struct branch b;
     if (ev->kind != EV_DATAGRAM || e->facts.method != SIP_M_OPTIONS ||
         branch_parse(e->facts.via.branch, &b) != 0 || b.of.slot != PING_SLOT ||
         b.nonce != ping_nonce(e, ev->listener, &ev->source, b.of.gen))
         return false;
+    if (b.worker != e->worker && b.worker < e->workers && hops == 0) {
+        emit_handover(e, ev, b.worker, 1); /* see keepalive_claim() */
+        return true;
+    }
     if (e->msg.status >= 200)
         e->count.udp_pongs++;
     return true;
@@ -310,10 +337,17 @@ mono_ns keepalive_deadline(const struct edge *e)
     return mono_min(flow_ping_deadline(e->flows), phones_ping_deadline(e->phones));
 }
 
+/* At start very many are looked at, though not pinged, in the same instant. */
+enum { DUE_AT_ONCE = 256 };
+
 void keepalive_run(struct edge *e)
 {
     struct phone_ping *to;
     run_flows(e);
-    while (actions_have_room(e->out) && (to = phones_ping_due(e->phones, e->now)) != NULL)
+    for (unsigned i = 0; i < DUE_AT_ONCE && actions_have_room(e->out); i++) {
+        to = phones_ping_due(e->phones, e->now);
+        if (to == NULL)
+            return;
         phone_due(e, to);
+    }
 }

@@ -228,7 +228,7 @@ void edge_on_response(struct edge *e, const struct event *ev, unsigned hops)
         e->count.responses_bad++;
         return;
     }
-    if (keepalive_takes_pong(e, ev))
+    if (keepalive_takes_pong(e, ev, hops))
         return;
     uint64_t handed = e->count.handed_over;
     struct try *t = match(e, ev, hops);

@@ -284,6 +284,7 @@ static void note_phone(struct edge *e, const struct relay *r, uint32_t phone, ui
     head.arrived_wall_ns = life;
     /* Who hears it knows whether it is alone there, and says so; until then this much is sure. */
     phones_copy(e->phones, from->listener, &from->source, phone, PHONES_ADDED, e->now);
+    phones_unkeep(e->phones, from->listener, &from->source);
     hand_phone(e, from->flow.worker, &head);
 }
 
@@ -357,9 +358,13 @@ void edge_on_binding(struct edge *e, const struct event *ev)
     struct reg_phone phone;
     while (e->registrar != NULL && record_next(&rest, &one) == 1) {
         struct slice aor = slice_take(one.key, slice_find(one.key, '\0'));
-        if (registrar_record_phone(e->registrar, &one, &phone))
+        bool mine = registrar_owner(&e->seed, aor, e->workers) == e->worker;
+        if (registrar_record_phone(e->registrar, &one, &phone)) {
             phones_claim(e->phones, phone.listener, &phone.source, phone.phone);
-        if (registrar_owner(&e->seed, aor, e->workers) == e->worker)
+            if (mine)
+                keepalive_claim(e, &phone, aor);
+        }
+        if (mine)
             (void)registrar_commit(e->registrar, one.whole, e->now, e->wall_ns);
     }
 }

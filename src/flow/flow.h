@@ -149,10 +149,12 @@ struct phone_ping {
     uint8_t unanswered; /* pings since something was heard */
 };
 /* A registration of `aor` from there succeeded, for `life_s` seconds; 0: it ended. Only where
- * phones_note() was called before. More lines than are kept: that with the least time left is
+ * phones_note() or phones_claim() was called before. More lines than are kept: that with the least time left is
  * forgotten, whose phone is still pinged for the others. */
 void phones_keep(struct phones *p, uint8_t listener, const struct addr *a, uint32_t aor,
                  uint32_t life_s, mono_ns now);
+/* Another worker pings it from now on. */
+void phones_unkeep(struct phones *p, uint8_t listener, const struct addr *a);
 /* One whose timer has come and that is still registered, disarmed; NULL when there is none. To be
  * armed again with phones_ping_at(), put to sleep by doing nothing until something is heard from
  * there, or forgotten. */

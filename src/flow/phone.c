@@ -261,6 +261,13 @@ void phones_keep(struct phones *p, uint8_t listener, const struct addr *a, uint3
     }
 }
 
+void phones_unkeep(struct phones *p, uint8_t listener, const struct addr *a)
+{
+    struct phone_entry *at = find(p, phone_key(p, listener, a));
+    if (at != NULL)
+        phones_ping_forget(p, ping_of(p, at));
+}
+
 struct phone_ping *phones_ping_due(struct phones *p, mono_ns now)
 {
     struct wheel_node *n;

@@ -205,6 +205,7 @@ struct reg_phone {
     struct addr source;
     uint32_t phone; /* reg_origin.flow.slot */
     uint8_t listener;
+    uint64_t expires_wall_ms;
 };
 bool registrar_record_phone(const struct registrar *r, const struct record *one,
                             struct reg_phone *ret);

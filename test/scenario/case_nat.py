@@ -86,6 +86,7 @@ class World:
                 config["pools"] = {"registrars": {"targets": [f"udp://{REGISTRAR}:5060"],
                                                   "health": "off"}}
                 config["routes"] = [{"from": "outside", "to": "registrars"}]
+            self.config = config
             self.weir = t.weir(config)
             if not split:
                 self.registrar = self.weir
@@ -220,8 +221,8 @@ def _(t):
 
 # Where the registrar is, and what the phone says to an OPTIONS.
 for split, status in ((False, 200), (True, 404)):
-    @case("nat: it forgets what is silent over udp for 4 s, and a phone that says nothing by itself "
-          "is called all the same, "
+    @case("nat: it forgets what is silent over udp for 4 s, and a phone that says nothing by "
+          "itself is called all the same, "
           f"{'a registrar behind the edge' if split else 'one process'}",
           shows=netns.here, timeout=60)
     def _(t, split=split, status=status):
@@ -251,3 +252,21 @@ def _(t):
     equal(w.weir.counters()["udp_pings"], 0, "pings")
     w.alice.register()
     w.rings(w.alice)
+
+
+@case("nat: it forgets what is silent over udp for 4 s, and the edge with its registrar is killed "
+      "and started again", shows=netns.here, timeout=60)
+def _(t):
+    w = World(t, "udp", keepalive={"udp": "2s", "jitter": "0%"}, timers={"t1": "50ms"})
+    w.net.impatient(4)
+    for one in (w.alice, w.bob):
+        one.attach().register()
+    w.weir.kill()
+    w.weir.may_die = True
+    with w.net.edge:
+        w.registrar = w.weir = t.weir(w.config, name="again")
+    begin = time.monotonic()
+    until(lambda: w.weir.counters()["udp_pongs"] >= 10, "both are pinged again, and answer", 30)
+    time.sleep(max(0, begin + 10 - time.monotonic()))  # more than twice what the NAT waits
+    for one in (w.alice, w.bob):
+        w.rings(one)

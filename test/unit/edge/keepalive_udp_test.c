@@ -104,7 +104,7 @@ static void run_answering(struct world *w, unsigned seconds, int status)
     for (unsigned i = 0; i < seconds; i++) {
         unsigned lines = w->line_count;
         world_run(w, 1000);
-        if (w->line_count > lines && status != 0)
+        if (w->line_count > lines && strstr(w->line[w->line_count - 1], "OPTIONS") != NULL)
             world_answer(w, nat, "OPTIONS", status, NULL);
     }
 }
@@ -556,6 +556,118 @@ static void by_the_worker_that_hears_it(void **state)
     done(x);
 }
 
+/* What a REGISTER of alice's was stored as. */
+static size_t stored_record(char *record, size_t cap, const char *contacts)
+{
+    struct world *before = with_registrar(0, 1);
+    size_t n = 0;
+    before->store_hangs = true;
+    role_register(before, contacts);
+    for (uint32_t i = 0; i < before->out->count; i++)
+        if (before->out->a[i].kind == ACT_STORE) {
+            const struct iovec *v = &before->out->iov[before->out->a[i].iov];
+            n = v->iov_len;
+            assert_true(n < cap);
+            memcpy(record, v->iov_base, n);
+        }
+    assert_true(n > 0);
+    world_stored(before);
+    done(before);
+    return n;
+}
+
+static void load(struct world *w, const char *record, size_t n)
+{
+    world_step(w, &(struct event){.kind = EV_BINDING, .bytes = slice_of(record, n)});
+    world_restart_clock(w);
+}
+
+/* Whose registrar it is pings those that it finds in the store, until one registers with the worker
+ * that hears it. */
+static void after_a_restart(void **state)
+{
+    (void)state;
+    char record[4096];
+    size_t n = stored_record(record, sizeof record, "Contact: <sip:p@x>;expires=100\n");
+    struct world *w[2] = {with_registrar(0, 2), with_registrar(1, 2)};
+    struct hash_seed seed = {7, 8};
+    uint32_t owner = registrar_owner(&seed, SLICE("alice@example.com"), 2);
+    struct world *o = w[owner], *x = w[1 - owner];
+    load(o, record, n);
+    load(x, record, n);
+    unsigned pings = 0;
+    for (unsigned i = 0; i < 50; i++) {
+        world_run(x, 1000);
+        world_run(o, 1000);
+        if (counted(o)->udp_pings == pings)
+            continue;
+        pings = (unsigned)counted(o)->udp_pings;
+        char *pong = world_response(o, nat, "OPTIONS", 200, "x", NULL);
+        world_udp(x, 0, nat, pong); /* it is heard elsewhere */
+        world_hand(x, o);
+        free(pong);
+    }
+    assert_int_equal(counted(x)->udp_pings, 0);
+    assert_in_range(pings, 2, 3); /* the first within 24 s, then each after as many */
+    assert_int_equal(counted(o)->udp_pongs, pings);
+    world_forget(x);
+    world_forget(o);
+    role_register(x, "Contact: <sip:p@x>;expires=100\n");
+    world_hand(x, o);
+    world_hand(o, x);
+    world_forget(x);
+    run_answering(x, 90, 200);
+    world_run(o, 90000);
+    assert_int_equal(counted(o)->udp_pings, pings);
+    assert_int_equal(counted(x)->udp_pings, 3);
+    done(o);
+    done(x);
+}
+
+static void after_a_restart_not_for_longer(void **state)
+{
+    (void)state;
+    char record[4096];
+    size_t n = stored_record(record, sizeof record, "Contact: <sip:p@x>;expires=60\n");
+    struct world *w = with_registrar(0, 1);
+    load(w, record, n);
+    run_answering(w, 1000, 200);
+    assert_in_range(counted(w)->udp_pings, 1, 3);
+    done(w);
+    w = with_registrar(0, 1);
+    load(w, record, n); /* it registers, and ends its registration: of the same line */
+    role_register(w, "Contact: <sip:p@x>;expires=100\n");
+    role_register(w, "Contact: <sip:p@x>;expires=0\n");
+    run_answering(w, 1000, 200);
+    assert_int_equal(counted(w)->udp_pings, 0);
+    done(w);
+    w = with_registrar(0, 1);
+    w->opts.edge.keepalive.udp = 0;
+    world_adopt(w, 0);
+    load(w, record, n);
+    run_answering(w, 1000, 200);
+    assert_int_equal(counted(w)->udp_pings, 0);
+    done(w);
+}
+
+/* Two phones claim one address: neither is pinged before it registers. */
+static void after_a_restart_nobody_twice(void **state)
+{
+    (void)state;
+    char one[4096], two[4096];
+    size_t n1 = stored_record(one, sizeof one,
+                              "Contact: <sip:p@x>;+sip.instance=\"<urn:uuid:1>\";expires=100\n");
+    size_t n2 = stored_record(two, sizeof two,
+                              "Contact: <sip:p@x>;+sip.instance=\"<urn:uuid:2>\";expires=100\n");
+    struct world *w = with_registrar(0, 1);
+    load(w, one, n1);
+    load(w, two, n2);
+    load(w, one, n1);
+    run_answering(w, 100, 200);
+    assert_int_equal(counted(w)->udp_pings, 0);
+    done(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -575,6 +687,9 @@ int main(void)
         cmocka_unit_test(jitter_only_shortens),
         cmocka_unit_test(for_as_long_as_our_registrar_granted),
         cmocka_unit_test(by_the_worker_that_hears_it),
+        cmocka_unit_test(after_a_restart),
+        cmocka_unit_test(after_a_restart_not_for_longer),
+        cmocka_unit_test(after_a_restart_nobody_twice),
     };
     return cmocka_run_group_tests_name("keepalive_udp", tests, NULL, NULL);
 }

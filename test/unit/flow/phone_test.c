@@ -235,6 +235,13 @@ static void due_until_the_last_line_ends(void **state)
     assert_false(phones_ping_deadline(s.p) == MONO_NONE);
     kept(&s, 1, 7, 0, start + 300 * NS_S);
     assert_true(phones_ping_deadline(s.p) == MONO_NONE);
+    kept(&s, 1, 7, 100, start + 300 * NS_S);
+    struct addr a = at(1);
+    phones_unkeep(s.p, 1, &a);
+    assert_false(phones_ping_deadline(s.p) == MONO_NONE);
+    phones_unkeep(s.p, 0, &a);
+    phones_unkeep(s.p, 0, &a);
+    assert_true(phones_ping_deadline(s.p) == MONO_NONE);
     free(s.memory);
 }
 
