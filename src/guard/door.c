@@ -52,6 +52,9 @@ void door__adopt(struct guard *g)
     d->connections_max = o->connections_max / n + (o->connections_max % n != 0);
     d->per_source_max = share_of(o->per_source_max, n);
     d->per_prefix_max = share_of(o->per_prefix_max, n);
+    /* What was owed to another pace is forgiven. */
+    memset(d->pace, 0, sizeof d->pace);
+    d->handshakes_full_at = 0;
     for (unsigned i = 0; i < TP__COUNT; i++)
         d->half[i] = rate_of(o->accepts[i].per_second, o->accepts[i].burst, 2 * n);
     d->handshakes = rate_of(o->handshakes.per_second, o->handshakes.burst, n);
@@ -104,22 +107,28 @@ bool guard_handshake(struct guard *g, mono_ns now, mono_ns *ret_at)
 
 /* ---- connections ----------------------------------------------------------------------------- */
 
+static bool has_token(mono_ns *full_at, struct rate r, mono_ns now)
+{
+    rate__settle(full_at, r, now);
+    return rate_ready_at(*full_at, r, now) <= now;
+}
+
 /* What its own conduct and its neighbourhood say; takes nothing yet. */
 static enum guard_why judge(struct guard *g, struct sight at, mono_ns now)
 {
     const struct door *d = &g->door;
-    const struct source *self = at.self, *net = at.net;
-    struct rate self_rate = d->per_source[GUARD_CONNECTS], net_rate = d->per_prefix[GUARD_CONNECTS];
+    struct source *self = at.self, *net = at.net;
     if (source__barred(g, at, true, now) != NULL)
         return GUARD_BANNED;
     if (self != NULL && d->per_source_max > 0 && self->connections >= d->per_source_max)
         return GUARD_SOURCE_FULL;
     if (net != NULL && d->per_prefix_max > 0 && net->connections >= d->per_prefix_max)
         return GUARD_PREFIX_FULL;
-    if (self != NULL && rate_ready_at(self->full_at[GUARD_CONNECTS], self_rate, now) > now)
+    if (self != NULL &&
+        !has_token(&self->full_at[GUARD_CONNECTS], d->per_source[GUARD_CONNECTS], now))
         return GUARD_SOURCE_RATE;
     if (net != NULL && !(self != NULL && source__is_known(g, self, now)) &&
-        rate_ready_at(net->full_at[GUARD_CONNECTS], net_rate, now) > now)
+        !has_token(&net->full_at[GUARD_CONNECTS], d->per_prefix[GUARD_CONNECTS], now))
         return GUARD_PREFIX_RATE;
     return GUARD_FINE;
 }
@@ -262,6 +271,7 @@ enum guard_why guard_refused_connected(struct guard *g, const struct addr *sourc
 static bool net_take(mono_ns *full_at, struct rate r, bool proven, mono_ns now)
 {
     struct rate half = {r.every, r.burst > 1 ? r.burst / 2 : 1};
+    rate__settle(full_at, r, now);
     return (proven || rate_ready_at(*full_at, half, now) <= now) && rate_take(full_at, r, now);
 }
 

@@ -48,7 +48,8 @@ struct rate {
 struct rate rate_of(uint32_t per_second, uint32_t burst, uint32_t share);
 /* Takes one; false when it is empty, and nothing is taken. */
 bool rate_take(mono_ns *full_at, struct rate r, mono_ns now);
-/* When rate_take() would succeed; `now` if at once. */
+/* When rate_take() would succeed; `now` if at once. (Sooner, if the rate is a faster one since the
+ * last take: only rate_take() can forgive what was owed to a slower one.) */
 mono_ns rate_ready_at(mono_ns full_at, struct rate r, mono_ns now);
 
 /* ---- options ---------------------------------------------------------------------------------
@@ -141,7 +142,8 @@ enum guard_why guard_accept_as(struct guard *g, const struct addr *proxy, const 
 void guard_closed(struct guard *g, const struct addr *source);
 /* Before accept(): is there a token for this transport? If not, when to look again. */
 mono_ns guard_accept_at(const struct guard *g, uint8_t transport, mono_ns now);
-/* A handshake may begin: takes a token; else *ret_at = when. Of those who wait the caller begins
+/* A handshake may begin: takes a token; else *ret_at = when, which is counted in report-only mode
+ * alone: nobody is refused. Of those who wait the caller begins
  * with the known ones. */
 bool guard_handshake(struct guard *g, mono_ns now, mono_ns *ret_at);
 /* The source has shown that it belongs here: it registered, or resumed a session of ours. For a day

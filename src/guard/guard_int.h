@@ -7,6 +7,11 @@
 
 #include "guard/guard.h"
 
+/* ---- rate.c ----------------------------------------------------------------------------------
+ */
+/* One that a slower rate had emptied is empty and no more. */
+void rate__settle(mono_ns *full_at, struct rate r, mono_ns now);
+
 /* ---- sources.c -------------------------------------------------------------------------------
  */
 enum source_kind { SOURCE_NONE, SOURCE_IP4, SOURCE_IP6, SOURCE_NET4, SOURCE_NET6 };

@@ -2,7 +2,7 @@
  *
  * A token bucket as one point in time (GCRA): see guard.h. Eight bytes, no timer, nothing that has
  * to be filled up. */
-#include "guard/guard.h"
+#include "guard/guard_int.h"
 
 /* Spans stop here, so that their sums with a time cannot wrap. */
 static const dur_ns span_max = MONO_NONE / 4;
@@ -33,6 +33,12 @@ struct rate rate_of(uint32_t per_second, uint32_t burst, uint32_t share)
     return (struct rate){every > 0 ? every : 1, burst > 0 ? burst : 1};
 }
 
+void rate__settle(mono_ns *full_at, struct rate r, mono_ns now)
+{
+    if (r.every > 0)
+        *full_at = settled(*full_at, window_of(r), now);
+}
+
 bool rate_take(mono_ns *full_at, struct rate r, mono_ns now)
 {
     if (r.every == 0)
@@ -53,6 +59,6 @@ mono_ns rate_ready_at(mono_ns full_at, struct rate r, mono_ns now)
         return now;
     dur_ns window = window_of(r);
     dur_ns room = window - (r.every < window ? r.every : window);
-    dur_ns taken = settled(full_at, window, now) - now;
+    dur_ns taken = mono_since(full_at, now);
     return taken > room ? mono_add(now, taken - room) : now;
 }
