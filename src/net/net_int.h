@@ -58,6 +58,11 @@ struct addr addr_from_sockaddr(const struct sockaddr_in6 *sa);
 int udp_open(const struct addr *bind_to, bool shared);
 int tcp_listen(const struct addr *bind_to, bool shared);
 
+/* When what was received came, in Unix time; 0 = the socket does not say. And how long ago that
+ * is, 0 when that cannot be. */
+uint64_t arrival_of(struct msghdr *h);
+dur_ns waited_since(uint64_t wall_ns);
+
 /* Unpredictable bytes, bought 4 KiB at a time. */
 struct entropy {
     size_t left;
@@ -159,6 +164,21 @@ struct conn_work {
     mono_ns began; /* first byte of the message or record under way; MONO_NONE */
 };
 
+/* Lists of accepted connections, oldest first. A connection is in any of them, or none:
+ *
+ *      silent      has said no message yet: the first that goes when there is no place left
+ *      strangers   wait for their handshake
+ *      known       the same, but their source belongs here: they are served before */
+enum conn_list_id { LIST_SILENT, LIST_STRANGERS, LIST_KNOWN, CONN_LISTS };
+enum conn_link_id { LINK_SILENT, LINK_WAITS, CONN_LINKS }; /* who is known is no stranger */
+struct conn_link {
+    uint32_t prev, next; /* slot + 1; 0 = none */
+};
+struct conn_list {
+    uint32_t first, last; /* the same */
+    uint32_t count;
+};
+
 struct conn {
     struct wheel_node node; /* first: the wheel gives it back */
     uint64_t gen;
@@ -171,22 +191,23 @@ struct conn {
     uint32_t slot; /* as in flow_id: FLOW_OUT and above are ours */
     int error;     /* errno, once doomed */
     uint32_t discarded;
+    uint32_t since_ms; /* accepted, by the monotonic clock; it may wrap */
+    struct conn_link link[CONN_LINKS];
     char stub[STUB_BYTES_MAX];
-    uint8_t state; /* enum conn_state */
+    uint16_t armed; /* what epoll watches: EPOLLIN, EPOLLOUT, EPOLLRDHUP */
+    uint8_t state;  /* enum conn_state */
     uint8_t listener;
     uint8_t transport;
-    uint8_t armed; /* what epoll watches: EPOLLIN, EPOLLOUT */
     uint8_t stub_len;
     bool deaf : 1;      /* framing failed: nothing more is read as SIP */
     bool sensible : 1;  /* has sent a message or a keep-alive */
     bool announced : 1; /* the engine has seen EV_FLOW_OPENED */
     bool blank : 1;     /* the last thing on it was a lone CRLF: one more makes a ping */
-    bool waits : 1;     /* its handshake has not begun: too many others are under way */
-};
-
-struct waiting {
-    uint64_t gen;
-    uint32_t slot;
+    bool waits : 1;     /* its handshake has not begun: others come first */
+    bool is_known : 1;  /* it waits in the list of those */
+    bool is_silent : 1; /* it is in the list of those */
+    bool counted : 1;   /* by the guard, as its peer's */
+    bool proxied : 1;   /* a PROXY header has to come first */
 };
 
 struct streams {
@@ -206,11 +227,15 @@ struct streams {
     char *seal_area;        /* records on their way out */
     struct tls_codec codec; /* opens and seals the records of all flows */
     uint32_t shaking;       /* TLS handshakes under way */
-    uint32_t wait_first, wait_count;
-    struct waiting *waiting;      /* ring of accepted_max: who is next to begin one */
-    bool crowded;                 /* as many as may be: TLS listeners rest */
+    struct conn_list list[CONN_LISTS];
+    dur_ns shaken;                /* time that handshakes have taken in this turn */
+    mono_ns shake_at;             /* the pace of handshakes lets the next begin; 0 = at once */
     int listen_fd[LISTENERS_MAX]; /* -1 = none */
+    uint64_t ready;               /* listeners in whose backlog there may be somebody */
+    uint64_t resting;             /* those that the guard's pace holds back */
+    mono_ns accept_at;            /* when it is worth to look there */
     mono_ns accept_again;         /* out of descriptors: listeners rest until then */
+    uint64_t came_wall;           /* when the bytes that are being read came; 0 = not known */
 };
 
 /* What an action becomes once it has been carried out out of turn. */
@@ -225,6 +250,7 @@ enum {
     UDP_BATCH = 64,
     /* Not a multiple of a page: else all slots would fight for the same few cache sets. */
     UDP_SLOT_BYTES = 65536 + 4096 + 192,
+    UDP_CONTROL_BYTES = CMSG_SPACE(sizeof(struct timespec)),
     UDP_FAILED_MAX = 16,
     UDP_FAILED_BYTES = 1024,
     UDP_FLAT_BYTES = 512 * 1024,
@@ -235,7 +261,10 @@ struct udp_socket {
     bool hot;        /* read every turn, not watched by epoll */
     bool ready;      /* epoll said so */
     bool failing;    /* its error queue may hold something */
+    bool filtered;   /* the kernel drops some sources: what it drops is theirs */
     uint32_t recent; /* messages in this window */
+    uint32_t drops;  /* the kernel's count, as last seen */
+    uint64_t lost;   /* of these: because its buffer was full */
 };
 
 /* A datagram that the kernel refused at once: told to the engine like an ICMP error. */
@@ -264,6 +293,7 @@ struct udp {
     struct mmsghdr in[UDP_BATCH];
     struct iovec in_iov[UDP_BATCH];
     struct sockaddr_in6 in_name[UDP_BATCH];
+    _Alignas(struct cmsghdr) char in_control[UDP_BATCH][UDP_CONTROL_BYTES];
     struct mmsghdr out[STEP_ACTIONS_MAX];
     struct iovec out_iov[STEP_ACTIONS_MAX];
     struct sockaddr_in6 out_name[STEP_ACTIONS_MAX];
@@ -285,6 +315,15 @@ struct udp {
     X(dest_refused, "sends to an address that is no host's")                                       \
     X(sends_lost, "sends on a connection that was gone")                                           \
     X(accepts_refused, "connections refused for want of a slot or descriptor")                     \
+    X(accepts_denied, "connections refused by the guard")                                          \
+    X(accepts_paced, "times that listeners rested because of the guard's pace")                    \
+    X(evicted, "connections that had said no message and made room for others")                    \
+    X(proxy_taken, "PROXY headers taken")                                                          \
+    X(proxy_bad, "connections closed because no good PROXY header came first")                     \
+    X(proxy_text, "of these: headers of version 1, in text")                                       \
+    X(udp_denied, "datagrams dropped unread because their source is refused")                      \
+    X(filters, "times that the kernel's list of refused sources was changed")                      \
+    X(filtered, "datagrams of refused sources that the kernel dropped")                            \
     X(streams_overrun, "connections closed because the peer did not read")                         \
     X(buffers_refused, "connections closed because no buffer was left")                            \
     X(streams_slow, "messages that did not come whole in time")                                    \
@@ -297,8 +336,8 @@ struct udp {
     X(tls_alerts, "TLS connections that the peer ended with an alert")                             \
     X(tls_bad, "TLS connections ended because of a record that was wrong or out of place")         \
     X(handshakes_slow, "connections closed because handshake and upgrade were not done in time")   \
-    X(handshakes_full, "times that TLS listeners rested because of tls: handshakes")               \
-    X(handshakes_waited, "TLS handshakes that began later because of tls: handshakes")             \
+    X(handshakes_waited, "TLS handshakes that waited for their turn")                              \
+    X(handshakes_left, "clients that left before their handshake began")                           \
     X(ws_upgrades, "WebSocket upgrades granted")                                                   \
     X(ws_refused, "WebSocket upgrades refused")                                                    \
     X(ws_bad, "WebSocket connections ended because of a bad frame or message")                     \
@@ -320,6 +359,16 @@ struct unkept {
 };
 enum { UNKEPT_MAX = 4096 };
 
+/* What the kernel drops for us: see filter.c. */
+enum { FILTER_PREFIXES_MAX = 64, FILTER_CODE_MAX = FILTER_PREFIXES_MAX * 9 + 1 };
+struct filter {
+    uint64_t version; /* of the guard's list */
+    mono_ns asked_at;
+    uint32_t count; /* prefixes in it; 0: no socket has one */
+    bool stale;     /* a socket lacks it */
+    struct prefix prefix[FILTER_PREFIXES_MAX];
+};
+
 struct worker {
     struct net *net;
     uint32_t index;
@@ -336,6 +385,7 @@ struct worker {
     uint32_t gather_x4;    /* messages per gather ×4 from which on it pays */
     bool hot, hot_streams; /* it gathers; mostly on connections */
     bool busy;             /* messages come all the time */
+    mono_ns pressed_until; /* more came lately than a turn takes: arrivals are looked at */
     int timer_fd;
     mono_ns armed_at;
     bool again; /* a batch was full: do not sleep */
@@ -354,6 +404,7 @@ struct worker {
     struct listeners_tls *tls; /* of `config` */
     struct streams streams;
     struct udp udp;
+    struct filter filter;
     struct histogram kept_us; /* from a change to its being stored */
     uint32_t unkept_count;
     struct unkept unkept[UNKEPT_MAX];
@@ -373,6 +424,11 @@ static inline uint64_t ep_tag(unsigned kind, uint64_t gen, uint32_t slot)
 struct worker *worker_new(struct net *net, uint32_t index, const struct config *c,
                           uint32_t accepted_max);
 /* Its engine is born; then its thread starts. 0 or an errno. */
+static inline bool worker_is_pressed(const struct worker *w)
+{
+    return w->pressed_until > w->now;
+}
+#define PRESSED_FOR (1 * NS_S)
 int worker_birth(struct worker *w, const struct hash_seed *seed, uint32_t generation);
 int worker_start(struct worker *w);
 void worker_free(struct worker *w);
@@ -398,15 +454,15 @@ void udp_tell_failed(struct worker *w);
 void udp_close_farewells(struct worker *w);
 mono_ns udp_deadline(const struct worker *w);
 /* Datagrams that the kernel dropped because a socket's buffer was full. */
-uint64_t udp_lost(const struct worker *w);
+uint64_t udp_lost(struct worker *w);
+/* Takes note of what it has dropped so far, before the reason for drops changes. */
+void udp_note_drops(struct worker *w);
 /* Decides which sockets are read every turn. */
 void udp_window(struct worker *w, bool hot);
 
 int streams_init(struct worker *w, const struct config *c, uint32_t accepted_max);
 void streams_done(struct worker *w);
-int stream_adopt(struct worker *w, uint8_t listener, int fd);
 void stream_drop(struct worker *w, uint8_t listener);
-void stream_accept(struct worker *w, uint8_t listener);
 void stream_event(struct worker *w, uint64_t tag, uint32_t events);
 void stream_connect(struct worker *w, const struct action *a);
 void stream_close(struct worker *w, struct flow_id flow);
@@ -449,15 +505,62 @@ void conn_opened(struct worker *w, struct conn *c, struct slice names);
 /* Ends it by ourselves, with what the transport says at an end: the engine learns it at once. */
 void conn_end(struct worker *w, struct conn *c, int error);
 
-/* The count of handshakes under way has changed: TLS listeners rest, or go on, and so do those
- * that wait for their turn. */
-void streams_look_for_crowd(struct worker *w);
-/* Whether a handshake may not begin now: it is put into the queue, unread, and hears when it may.
+/* ---- door.c: who comes in, and whose handshake is next ----------------------------------------
  */
-bool conn_must_wait(struct worker *w, struct conn *c);
 
-/* stream_read.c: bytes have come; and a message did not come whole in time. */
+int stream_adopt(struct worker *w, uint8_t listener, int fd);
+/* Takes from one listener's backlog what this turn has time for. */
+void stream_accept(struct worker *w, uint8_t listener);
+/* The same from all that have somebody, and may. */
+void door_accept(struct worker *w);
+/* When door_accept() or door_shake() has something to do. */
+mono_ns door_deadline(const struct worker *w);
+
+/* The next bytes would begin a TLS handshake with a client. */
+bool conn_is_before_shake(const struct conn *c);
+/* Whether its handshake may not begin, or go on, in this turn. Who has not begun waits in a list,
+ * unread, and its turn comes. */
+bool conn_must_wait(struct worker *w, struct conn *c);
+/* Begins handshakes of those who wait, as far as this turn has time for them. */
+void door_shake(struct worker *w);
+/* Reads the PROXY header that comes first. True when it is there and nothing else was read. */
+bool conn_take_proxy(struct worker *w, struct conn *c);
+
+/* It has said a message; or it ends: it is in no list any more that such leave. */
+void conn_spoke(struct worker *w, struct conn *c);
+void conn_leave_lists(struct worker *w, struct conn *c);
+/* Its end, and that it has sent what is not what it should be, for the guard. */
+void conn_uncount(struct worker *w, struct conn *c);
+void conn_charge_garbage(struct worker *w, const struct conn *c);
+struct conn *conn_at(struct worker *w, uint32_t slot);
+void conn_begin(struct worker *w, struct conn *c, int fd);
+void set_stream_options(int fd);
+
+/* Whether the guard stands before this listener. */
+static inline bool is_outside(const struct worker *w, uint8_t listener)
+{
+    return listener < LISTENERS_MAX &&
+           w->config->engine.edge.listener[listener].side == SIDE_OUTSIDE;
+}
+
+/* ---- filter.c: sources that the kernel drops for us --------------------------------------------
+ */
+
+/* Gives the sockets of outside listeners the list of those who are refused and go on, or takes it
+ * away; cheap when nothing has changed. */
+void filter_look(struct worker *w);
+mono_ns filter_deadline(const struct worker *w);
+/* A socket is new, or its list was taken from it. */
+void filter_forget(struct worker *w);
+/* The program for one family. Returns its instructions, at most FILTER_CODE_MAX. */
+struct sock_filter;
+unsigned filter_write(struct sock_filter *code, const struct prefix *prefixes, unsigned count,
+                      uint8_t family);
+
+/* stream_read.c: bytes have come; the same when it need not wait for its turn; and a message did
+ * not come whole in time. */
 void conn_read(struct worker *w, struct conn *c);
+void conn_read_on(struct worker *w, struct conn *c);
 void conn_too_slow(struct worker *w, struct conn *c);
 
 /* stream_tls.c: the layer of records. conn_shake() goes on with a handshake, of which it takes

@@ -12,6 +12,8 @@
 #include <unistd.h>
 #include "net/net_int.h"
 
+#define WAITED_MAX (60 * NS_S)
+
 enum { SOCKET_BUFFER_BYTES = 8 * 1024 * 1024, LISTEN_BACKLOG = 4096 };
 
 void *memory_map(size_t n)
@@ -117,6 +119,7 @@ int udp_open(const struct addr *bind_to, bool shared)
                                       : set_int(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
     if (failed != 0)
         return close_with(fd, errno);
+    (void)set_int(fd, SOL_SOCKET, SO_TIMESTAMPNS, 1); /* asked for only under pressure */
     set_buffer(fd, SO_RCVBUF, SO_RCVBUFFORCE);
     set_buffer(fd, SO_SNDBUF, SO_SNDBUFFORCE);
     return fd;
@@ -130,6 +133,25 @@ int tcp_listen(const struct addr *bind_to, bool shared)
     if (listen(fd, LISTEN_BACKLOG) != 0)
         return close_with(fd, errno);
     return fd;
+}
+
+uint64_t arrival_of(struct msghdr *h)
+{
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(h); c != NULL; c = CMSG_NXTHDR(h, c)) {
+        struct timespec t;
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_TIMESTAMPNS)
+            continue;
+        memcpy(&t, CMSG_DATA(c), sizeof t);
+        return (uint64_t)t.tv_sec * NS_S + (uint64_t)t.tv_nsec;
+    }
+    return 0;
+}
+
+dur_ns waited_since(uint64_t wall_ns)
+{
+    uint64_t now = wall_now();
+    /* No queue is that long: somebody has set the clock. */
+    return wall_ns == 0 || now <= wall_ns || now - wall_ns > WAITED_MAX ? 0 : now - wall_ns;
 }
 
 static void entropy_fill(void *ctx, void *dst, size_t n)

@@ -17,12 +17,6 @@
 #include <unistd.h>
 #include "net/net_int.h"
 
-enum {
-    ACCEPTS_PER_TURN = 32,
-    WAITS_WITHIN_MAX = 10, /* handshakes' times that one may wait for its turn */
-};
-#define ACCEPT_PAUSE_NS (100 * NS_MS)
-
 static size_t table_bytes(uint32_t n)
 {
     return sizeof(struct conn) * ((size_t)n + 1);
@@ -36,8 +30,7 @@ static uint32_t connections_max(const struct streams *s)
 static size_t slabs_bytes(const struct streams *s)
 {
     uint32_t n = connections_max(s);
-    return slab_memory(sizeof(struct conn_work), n) + slab_memory(sizeof(struct tls_flow), n) +
-           (size_t)s->accepted_max * sizeof(struct waiting) + 128;
+    return slab_memory(sizeof(struct conn_work), n) + slab_memory(sizeof(struct tls_flow), n) + 128;
 }
 
 static int slabs_init(struct streams *s)
@@ -48,8 +41,6 @@ static int slabs_init(struct streams *s)
     struct arena mem = arena_over(s->memory, slabs_bytes(s));
     MUST(slab_init(&s->work, &mem, sizeof(struct conn_work), connections_max(s)) == 0);
     MUST(slab_init(&s->tls_flows, &mem, sizeof(struct tls_flow), connections_max(s)) == 0);
-    s->waiting = (struct waiting *)arena_take(&mem, s->accepted_max * sizeof(struct waiting), 8);
-    MUST(s->waiting != NULL);
     return 0;
 }
 
@@ -67,7 +58,7 @@ int streams_init(struct worker *w, const struct config *c, uint32_t accepted_max
     s->doomed_end = &s->doomed;
     /* Nanoseconds since 1970: no connection of an earlier process had one of these. */
     s->next_gen = wall_now();
-    s->accept_again = MONO_NONE;
+    s->accept_again = s->accept_at = MONO_NONE;
     wheel_init(&s->wheel, mono_now());
     if (s->accepted == NULL || s->ours == NULL || s->read_area == NULL || s->seal_area == NULL ||
         tls_codec_init(&s->codec) != 0 || slabs_init(s) != 0)
@@ -80,7 +71,7 @@ struct flow_id conn_id(const struct worker *w, const struct conn *c)
     return (struct flow_id){.gen = c->gen, .slot = c->slot, .worker = w->index};
 }
 
-static struct conn *conn_at(struct worker *w, uint32_t slot)
+struct conn *conn_at(struct worker *w, uint32_t slot)
 {
     struct streams *s = &w->streams;
     if (slot >= FLOW_OUT)
@@ -103,7 +94,7 @@ void conn_watch(struct worker *w, struct conn *c)
         want = EPOLLOUT;
         break;
     case CONN_SHAKING:
-        want = c->waits ? 0 : EPOLLIN;
+        want = c->waits ? EPOLLRDHUP : EPOLLIN;
         break;
     case CONN_OPEN:
         want = c->deaf ? 0 : EPOLLIN;
@@ -122,7 +113,7 @@ void conn_watch(struct worker *w, struct conn *c)
         return;
     struct epoll_event ev = {.events = want, .data.u64 = ep_tag(EP_CONN, c->gen, c->slot)};
     if (epoll_ctl(w->epfd, EPOLL_CTL_MOD, c->fd, &ev) == 0)
-        c->armed = (uint8_t)want;
+        c->armed = (uint16_t)want;
 }
 
 /* Arms the one deadline that a connection has. */
@@ -154,6 +145,7 @@ void conn_doom(struct worker *w, struct conn *c, int error)
 {
     if (c->state == CONN_DOOMED)
         return;
+    conn_leave_lists(w, c);
     c->state = CONN_DOOMED;
     c->error = error;
     c->next = NULL;
@@ -177,6 +169,8 @@ void conn_step(struct worker *w, struct conn *c, uint8_t kind, struct slice byte
     struct event ev = conn_event(w, c, kind);
     ev.bytes = bytes;
     ev.error = error;
+    if (kind == EV_MESSAGE)
+        ev.waited = waited_since(w->streams.came_wall);
     worker_step(w, &ev);
 }
 
@@ -208,6 +202,8 @@ static void conn_release(struct worker *w, struct conn *c)
     struct streams *s = &w->streams;
     struct conn_work *k = c->work;
     wheel_disarm(&s->wheel, &c->node);
+    conn_leave_lists(w, c);
+    conn_uncount(w, c);
     if (k != NULL) {
         conn_drop_shake(w, c);
         buf_release(&s->pool, &k->in);
@@ -226,8 +222,6 @@ static void conn_release(struct worker *w, struct conn *c)
     c->fd = -1;
     c->state = CONN_FREE;
     s->live--;
-    if (s->wait_count > 0) /* perhaps its turn had come */
-        streams_look_for_crowd(w);
     if (c->slot < FLOW_OUT) {
         c->next = s->free;
         s->free = c;
@@ -277,13 +271,12 @@ bool stream_tell_doomed(struct worker *w)
     return true;
 }
 
-static struct conn *conn_begin(struct worker *w, struct conn *c, int fd)
+void conn_begin(struct worker *w, struct conn *c, int fd)
 {
     uint32_t slot = c->slot;
     *c = (struct conn){.fd = fd, .slot = slot, .until = MONO_NONE};
     c->node.at = MONO_NONE;
     w->streams.live++;
-    return c;
 }
 
 void conn_opened(struct worker *w, struct conn *c, struct slice names)
@@ -311,10 +304,11 @@ void conn_end(struct worker *w, struct conn *c, int error)
 
 /* A connection whose peer is gone without a word is noticed by probes, or by bytes that nobody
  * acknowledges. Failing to set any of these costs comfort, not correctness. */
-static void set_stream_options(int fd)
+void set_stream_options(int fd)
 {
     static const int yes = 1, idle_s = 60, every_s = 15, probes = 4, unacked = STREAM_UNACKED_MS;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    (void)setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &yes, sizeof yes);
     (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes);
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every_s, sizeof every_s);
@@ -322,16 +316,8 @@ static void set_stream_options(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unacked, sizeof unacked);
 }
 
-/* ---- accepting ------------------------------------------------------------------------------- */
-
-int stream_adopt(struct worker *w, uint8_t listener, int fd)
-{
-    struct streams *s = &w->streams;
-    MUST(listener < LISTENERS_MAX && s->listen_fd[listener] < 0);
-    struct epoll_event ev = {.events = EPOLLIN, .data.u64 = ep_tag(EP_LISTEN, 0, listener)};
-    s->listen_fd[listener] = fd;
-    return epoll_ctl(w->epfd, EPOLL_CTL_ADD, fd, &ev);
-}
+/* ---- listeners that go ------------------------------------------------------------------------
+ */
 
 static void lose_listener(struct worker *w, struct conn *c)
 {
@@ -346,6 +332,7 @@ void stream_drop(struct worker *w, uint8_t listener)
     if (*fd >= 0)
         close(*fd);
     *fd = -1;
+    w->streams.ready &= ~(1ULL << listener);
     /* Its connections go on without it: its number may become that of another, of another side. */
     struct streams *s = &w->streams;
     for (uint32_t i = 0; i < s->fresh; i++)
@@ -354,155 +341,6 @@ void stream_drop(struct worker *w, uint8_t listener)
     for (uint32_t i = 0; i < s->ours_max; i++)
         if (s->ours[i].listener == listener)
             s->ours[i].listener = LISTENER_NONE;
-}
-
-static bool may_accept(const struct worker *w, uint32_t listener)
-{
-    const struct streams *s = &w->streams;
-    return s->accept_again == MONO_NONE &&
-           !(s->crowded && transport_has_tls(w->config->engine.edge.listener[listener].transport));
-}
-
-static void watch_listeners(struct worker *w)
-{
-    for (uint32_t i = 0; i < LISTENERS_MAX; i++) {
-        struct epoll_event ev = {.events = may_accept(w, i) ? EPOLLIN : 0,
-                                 .data.u64 = ep_tag(EP_LISTEN, 0, i)};
-        if (w->streams.listen_fd[i] >= 0)
-            (void)epoll_ctl(w->epfd, EPOLL_CTL_MOD, w->streams.listen_fd[i], &ev);
-    }
-}
-
-/* For each place that is free, one that waits may begin; first come, first served. */
-static void wake_waiting(struct worker *w)
-{
-    struct streams *s = &w->streams;
-    for (uint32_t room = s->shaking; room < w->config->handshakes_max && s->wait_count > 0;) {
-        struct waiting next = s->waiting[s->wait_first];
-        struct conn *c = conn_at(w, next.slot);
-        s->wait_first = (s->wait_first + 1) % s->accepted_max;
-        s->wait_count--;
-        if (c == NULL || c->gen != next.gen || c->state != CONN_SHAKING || !c->waits)
-            continue; /* gone meanwhile */
-        c->waits = false;
-        c->until = mono_add(w->now, w->config->handshake_within);
-        conn_watch(w, c);
-        conn_arm(w, c);
-        room++;
-    }
-}
-
-bool conn_must_wait(struct worker *w, struct conn *c)
-{
-    struct streams *s = &w->streams;
-    if (c->state != CONN_SHAKING || !transport_has_tls(c->transport) || c->tls != NULL ||
-        (c->work != NULL && c->work->shake != NULL) || s->shaking < w->config->handshakes_max)
-        return false;
-    if (s->wait_count == s->accepted_max) { /* full of those that are gone, mostly */
-        conn_doom(w, c, EBUSY);
-        return true;
-    }
-    w->count.handshakes_waited++;
-    s->waiting[(s->wait_first + s->wait_count++) % s->accepted_max] =
-        (struct waiting){c->gen, c->slot};
-    c->waits = true;
-    c->until = mono_add(w->now, WAITS_WITHIN_MAX * w->config->handshake_within);
-    conn_watch(w, c);
-    conn_arm(w, c);
-    return true;
-}
-
-void streams_look_for_crowd(struct worker *w)
-{
-    struct streams *s = &w->streams;
-    bool crowded = s->shaking >= w->config->handshakes_max;
-    wake_waiting(w);
-    if (crowded == s->crowded)
-        return;
-    s->crowded = crowded;
-    w->count.handshakes_full += crowded;
-    watch_listeners(w);
-}
-
-static struct conn *free_slot(struct streams *s)
-{
-    struct conn *c = s->free;
-    if (c != NULL) {
-        s->free = c->next;
-        return c;
-    }
-    if (s->fresh == s->accepted_max)
-        return NULL;
-    c = &s->accepted[s->fresh];
-    c->slot = s->fresh++;
-    return c;
-}
-
-static void give_back_slot(struct streams *s, struct conn *c)
-{
-    c->next = s->free;
-    s->free = c;
-}
-
-static void accepted(struct worker *w, uint8_t listener, int fd, const struct sockaddr_in6 *name)
-{
-    struct streams *s = &w->streams;
-    struct conn *c = free_slot(s);
-    if (c == NULL) {
-        w->count.accepts_refused++;
-        log_notice(w, NOTICE_TABLE_FULL, SLICE("connections from others"));
-        close(fd);
-        return;
-    }
-    uint64_t gen = s->next_gen++;
-    struct epoll_event ev = {.events = EPOLLIN, .data.u64 = ep_tag(EP_CONN, gen, c->slot)};
-    if (epoll_ctl(w->epfd, EPOLL_CTL_ADD, fd, &ev) != 0) {
-        w->count.accepts_refused++;
-        close(fd);
-        give_back_slot(s, c);
-        return;
-    }
-    conn_begin(w, c, fd);
-    c->gen = gen;
-    c->armed = EPOLLIN;
-    c->listener = listener;
-    c->transport = w->config->engine.edge.listener[listener].transport;
-    c->peer = addr_from_sockaddr(name);
-    set_stream_options(fd);
-    if (c->transport == TP_TCP) {
-        conn_opened(w, c, SLICE_NONE);
-    } else {
-        c->state = CONN_SHAKING;
-        c->until = mono_add(w->now, w->config->handshake_within);
-    }
-    conn_arm(w, c);
-}
-
-void stream_accept(struct worker *w, uint8_t listener)
-{
-    struct streams *s = &w->streams;
-    for (unsigned i = 0; i < ACCEPTS_PER_TURN && s->listen_fd[listener] >= 0; i++) {
-        struct sockaddr_in6 name;
-        socklen_t len = sizeof name;
-        memset(&name, 0, sizeof name);
-        int fd = accept4(s->listen_fd[listener], (struct sockaddr *)&name, &len,
-                         SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0) {
-            accepted(w, listener, fd, &name);
-            continue;
-        }
-        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            /* The peer stays in the backlog; without a pause this would spin. */
-            w->count.accepts_refused++;
-            log_notice(w, NOTICE_TABLE_FULL, SLICE("open files of the process or the system"));
-            s->accept_again = mono_add(w->now, ACCEPT_PAUSE_NS);
-            watch_listeners(w);
-            return;
-        }
-        if (errno == EAGAIN || errno == EWOULDBLOCK)
-            return;
-        /* Anything else is that one connection's end (accept(2)): look at the next. */
-    }
 }
 
 /* ---- connecting ------------------------------------------------------------------------------ */
@@ -635,7 +473,8 @@ void stream_event(struct worker *w, uint64_t tag, uint32_t events)
     }
     if ((events & EPOLLOUT) != 0 && c->state != CONN_DOOMED)
         conn_write_queue(w, c);
-    if (c->waits && c->state == CONN_SHAKING) { /* it is not watched for bytes: this is an end */
+    if (c->waits && (events & ~(uint32_t)EPOLLIN) != 0) { /* an end: nobody has to shake hands */
+        w->count.handshakes_left++;
         conn_doom(w, c, ECONNRESET);
     } else if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && c->state != CONN_DOOMED) {
         if (c->state == CONN_SHAKING || (c->state == CONN_OPEN && !c->deaf))
@@ -685,13 +524,10 @@ void stream_timers(struct worker *w)
             break;
         conn_expired(w, (struct conn *)((char *)n - offsetof(struct conn, node)));
     }
-    if (s->accept_again <= w->now) {
-        s->accept_again = MONO_NONE;
-        watch_listeners(w);
-    }
 }
 
 mono_ns stream_deadline(const struct worker *w)
 {
-    return mono_min(wheel_deadline(&w->streams.wheel), w->streams.accept_again);
+    return mono_min(wheel_deadline(&w->streams.wheel),
+                    mono_min(door_deadline(w), filter_deadline(w)));
 }

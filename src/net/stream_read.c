@@ -42,11 +42,14 @@ static size_t take_messages(struct worker *w, struct conn *c, const char *p, siz
             break;
         struct slice bytes = slice_of(p + at, took);
         if (r < 0) {
+            conn_charge_garbage(w, c);
             framing_failed(w, c, bytes, r);
             return n;
         }
         if (r != SIP_FRAME_SKIP) {
             spoke = c->sensible = true;
+            if (r != SIP_FRAME_PING)
+                conn_spoke(w, c);
             w->window_streams++;
             conn_step(w, c, r == SIP_FRAME_PING ? EV_PING : EV_MESSAGE, bytes, 0);
         }
@@ -193,11 +196,34 @@ static void came(struct worker *w, struct conn *c, char *p, size_t n, size_t pla
     }
 }
 
-void conn_read(struct worker *w, struct conn *c)
+/* read(), and when what it got came, as far as that matters. */
+static ssize_t read_timed(struct worker *w, const struct conn *c, char *to, size_t room)
 {
     struct streams *s = &w->streams;
-    if (conn_must_wait(w, c))
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(struct timespec))];
+    struct iovec iov = {to, room};
+    struct msghdr h = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    s->came_wall = 0;
+    if (!worker_is_pressed(w))
+        return read(c->fd, to, room);
+    ssize_t n = recvmsg(c->fd, &h, 0);
+    if (n > 0)
+        s->came_wall = arrival_of(&h);
+    return n;
+}
+
+void conn_read(struct worker *w, struct conn *c)
+{
+    if (c->proxied && !conn_take_proxy(w, c))
         return;
+    if (!conn_must_wait(w, c))
+        conn_read_on(w, c);
+}
+
+static void read_on(struct worker *w, struct conn *c)
+{
+    struct streams *s = &w->streams;
     struct conn_work *k = conn_work(w, c);
     bool own = k->in.p != NULL;
     char *to = s->read_area;
@@ -217,7 +243,7 @@ void conn_read(struct worker *w, struct conn *c)
     } else {
         memcpy(to, c->stub, have);
     }
-    ssize_t n = read(c->fd, to + have, room);
+    ssize_t n = read_timed(w, c, to + have, room);
     if (n > 0) {
         if (own)
             k->in.len += (uint32_t)n;
@@ -231,6 +257,15 @@ void conn_read(struct worker *w, struct conn *c)
     } else if (errno != EAGAIN && errno != EINTR) {
         conn_doom(w, c, errno);
     }
+}
+
+void conn_read_on(struct worker *w, struct conn *c)
+{
+    bool shakes = c->state == CONN_SHAKING && c->tls == NULL && transport_has_tls(c->transport);
+    mono_ns before = shakes ? mono_now() : 0;
+    read_on(w, c);
+    if (shakes)
+        w->streams.shaken += mono_since(mono_now(), before);
 }
 
 void conn_too_slow(struct worker *w, struct conn *c)

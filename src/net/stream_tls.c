@@ -20,7 +20,6 @@ void conn_drop_shake(struct worker *w, struct conn *c)
     tls_handshake_free(k->shake);
     k->shake = NULL;
     w->streams.shaking--;
-    streams_look_for_crowd(w);
 }
 
 /* When most places are taken, a client has less time: who begins handshakes and leaves them keeps
@@ -43,7 +42,6 @@ static void begin_shake(struct worker *w, struct conn *c)
     }
     s->shaking++;
     shorten_shake(w, c);
-    streams_look_for_crowd(w);
 }
 
 static void shake_done(struct worker *w, struct conn *c)

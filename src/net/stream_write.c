@@ -189,6 +189,7 @@ void conn_flush(struct worker *w, struct conn *c)
 {
     if (c->state == CONN_DOOMED)
         return;
+    conn_leave_lists(w, c);
     c->state = CONN_FLUSHING;
     if (c->work != NULL)
         c->work->began = MONO_NONE;

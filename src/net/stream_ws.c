@@ -51,6 +51,7 @@ size_t conn_take_upgrade(struct worker *w, struct conn *c, const char *p, size_t
         granted(w, c);
         return used;
     }
+    conn_charge_garbage(w, c);
     w->count.ws_refused++;
     conn_send_close_notify(w, c);
     conn_end(w, c, EPROTO);
@@ -84,6 +85,8 @@ static bool take_message(struct worker *w, struct conn *c, struct slice m, unsig
         return true;
     bool is_ping = slice_equal(m, SLICE("\r\n\r\n"));
     c->sensible = true;
+    if (!is_ping)
+        conn_spoke(w, c);
     if (is_ping &&
         ++*keep_alives > PONGS_PER_READ) /* 10 bytes, and each answer a call of its own */
         return true;
@@ -131,6 +134,7 @@ size_t conn_take_frames(struct worker *w, struct conn *c, char *p, size_t n)
         }
     }
     if (r < 0) {
+        conn_charge_garbage(w, c);
         w->count.ws_bad++;
         conn_end_ws(w, c, (uint16_t)-r, EPROTO);
     }

@@ -69,6 +69,7 @@ int udp_adopt(struct worker *w, uint8_t listener, int fd)
         u->bye[listener].fd = -1;
     }
     u->sock[listener] = (struct udp_socket){.fd = fd};
+    filter_forget(w);
     if (listener >= u->high)
         u->high = listener + 1u;
     return watch(w, listener);
@@ -125,17 +126,30 @@ mono_ns udp_deadline(const struct worker *w)
     return at;
 }
 
-uint64_t udp_lost(const struct worker *w)
+void udp_note_drops(struct worker *w)
 {
-    uint64_t lost = 0;
     for (uint32_t i = 0; i < w->udp.high; i++) {
         uint32_t info[SK_MEMINFO_VARS] = {0};
         socklen_t len = sizeof info;
-        int fd = w->udp.sock[i].fd;
-        if (fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &len) == 0 &&
-            len > SK_MEMINFO_DROPS * sizeof info[0])
-            lost += info[SK_MEMINFO_DROPS];
+        struct udp_socket *s = &w->udp.sock[i];
+        if (s->fd < 0 || getsockopt(s->fd, SOL_SOCKET, SO_MEMINFO, info, &len) != 0 ||
+            len <= SK_MEMINFO_DROPS * sizeof info[0])
+            continue;
+        uint32_t more = info[SK_MEMINFO_DROPS] - s->drops;
+        s->drops = info[SK_MEMINFO_DROPS];
+        if (s->filtered)
+            w->count.filtered += more;
+        else
+            s->lost += more;
     }
+}
+
+uint64_t udp_lost(struct worker *w)
+{
+    uint64_t lost = 0;
+    udp_note_drops(w);
+    for (uint32_t i = 0; i < w->udp.high; i++)
+        lost += w->udp.sock[i].lost;
     return lost;
 }
 
@@ -198,6 +212,13 @@ static void step_datagram(struct worker *w, uint8_t listener, unsigned slot)
         .source = addr_from_sockaddr(&w->udp.in_name[slot]),
         .bytes = slice_of(w->udp.in_iov[slot].iov_base, m->msg_len),
     };
+    if (is_outside(w, listener) &&
+        guard_refused(engine_guard(w->engine), &ev.source, w->now) != GUARD_FINE) {
+        w->count.udp_denied++;
+        return;
+    }
+    if (m->msg_hdr.msg_controllen > 0)
+        ev.waited = waited_since(arrival_of(&m->msg_hdr));
     if (stun_is(ev.bytes.p, ev.bytes.n)) {
         answer_stun(w, listener, &ev.source, ev.bytes);
         return;
@@ -267,6 +288,17 @@ static void read_error_queue(struct worker *w, uint8_t listener)
     w->again = true;
 }
 
+/* Room for the time of arrival, when that matters; none is less work for the kernel. */
+static void ask_arrivals(struct worker *w, unsigned at)
+{
+    bool asks = worker_is_pressed(w);
+    for (unsigned i = at; i < UDP_BATCH; i++) {
+        struct msghdr *h = &w->udp.in[i].msg_hdr;
+        h->msg_control = asks ? w->udp.in_control[i] : NULL;
+        h->msg_controllen = asks ? sizeof w->udp.in_control[i] : 0;
+    }
+}
+
 /* Reads what fits behind slot `at`; returns the slots taken. */
 static unsigned receive(struct worker *w, uint8_t listener, unsigned at)
 {
@@ -274,6 +306,7 @@ static unsigned receive(struct worker *w, uint8_t listener, unsigned at)
     struct udp_socket *s = &u->sock[listener];
     unsigned room = UDP_BATCH - at;
     int n = -1;
+    ask_arrivals(w, at);
     /* An error that waits is reported once and then gone: the next try reads. */
     for (unsigned attempt = 0; n < 0 && attempt < 4; attempt++) {
         w->count.udp_reads++;
@@ -292,6 +325,8 @@ static unsigned receive(struct worker *w, uint8_t listener, unsigned at)
     w->window_messages += (uint32_t)n;
     s->recent += (uint32_t)n;
     w->again |= s->ready;
+    if (s->ready)
+        w->pressed_until = mono_add(w->now, PRESSED_FOR);
     for (unsigned i = at; i < at + (unsigned)n; i++) {
         step_datagram(w, listener, i);
         u->in[i].msg_hdr.msg_namelen = sizeof u->in_name[i];

@@ -36,6 +36,7 @@ enum {
     WAKE_UP_NS = 3000, /* 2 us of the system, and caches that went cold meanwhile */
     GATHER_X4_MIN = 5, /* even where sleeping is cheap, more than one message must come of it */
 };
+#define LONG_TURN_NS (5 * NS_MS)
 #define WINDOW_NS    (20 * NS_MS)
 #define LATE_CALM_NS (500 * NS_US)
 #define LATE_BUSY_NS (10 * NS_MS) /* SIP's shortest timer is 500 ms */
@@ -300,7 +301,8 @@ static void dispatch(struct worker *w, const struct epoll_event *ev)
             w->udp.sock[listener].failing = true;
         break;
     case EP_LISTEN:
-        stream_accept(w, listener);
+        w->streams.ready |= 1ULL << listener;
+        w->streams.accept_at = 0;
         break;
     case EP_CONN:
         stream_event(w, tag, ev->events);
@@ -329,13 +331,20 @@ static void turn(struct worker *w)
     w->now = mono_now();
     w->wall = wall_now();
     w->count.turns++;
+    if (n == EPOLL_BATCH)
+        w->pressed_until = mono_add(w->now, PRESSED_FOR);
     for (int i = 0; i < n; i++)
         dispatch(w, &events[i]);
+    door_accept(w);
+    door_shake(w);
     udp_receive(w);
     hands_take(w);
     worker_orders(w);
     timers(w);
     worker_settle(w);
+    filter_look(w);
+    if (mono_since(mono_now(), w->now) > LONG_TURN_NS)
+        w->pressed_until = mono_add(w->now, PRESSED_FOR);
     close_window(w);
     if (w->draining)
         atomic_store_explicit(&w->relays_open, engine_load(w->engine).relays_open,

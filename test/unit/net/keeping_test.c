@@ -33,6 +33,7 @@ struct engine {
     unsigned loads;       /* events */
     bool started;         /* another event came before */
     uint64_t wall;
+    struct guard *guard;
     char record[PIECES * 2][VALUE_BYTES_MAX + 128];
 };
 
@@ -47,8 +48,17 @@ size_t engine_memory(const struct engine_opts *opts)
 struct engine *engine_new(void *mem, size_t size, const struct engine_opts *opts,
                           const struct engine_birth *birth, mono_ns now)
 {
-    (void)mem, (void)size, (void)opts, (void)now;
-    return &engines[birth->worker];
+    static const struct guard_limits limits = {.sources = 64};
+    static _Alignas(64) char memory[WORKERS][2 << 20];
+    static struct guard_opts guard_opts;
+    struct engine *e = &engines[birth->worker];
+    (void)mem, (void)size, (void)opts;
+    memset(memory[birth->worker], 0, sizeof memory[0]);
+    struct arena for_guard = arena_over(memory[birth->worker], sizeof memory[0]);
+    guard_opts_default(&guard_opts);
+    e->guard = guard_new(&for_guard, &guard_opts, &limits, WORKERS, birth->shared_seed, 1, now);
+    assert_non_null(e->guard);
+    return e;
 }
 
 mono_ns engine_deadline(const struct engine *e)
@@ -67,6 +77,11 @@ const struct counters *engine_counters(const struct engine *e)
 {
     (void)e;
     return NULL;
+}
+
+struct guard *engine_guard(struct engine *e)
+{
+    return e->guard;
 }
 
 /* A whole record of the binding with this number. */

@@ -76,6 +76,27 @@ const struct counters *engine_counters(const struct engine *e)
     return NULL;
 }
 
+/* The guard that stands before the outside. */
+static struct guard *the_guard;
+static struct guard_opts guard_opts;
+
+struct guard *engine_guard(struct engine *e)
+{
+    (void)e;
+    return the_guard;
+}
+
+static void new_guard(mono_ns now)
+{
+    static const struct guard_limits limits = {.sources = 64};
+    static _Alignas(64) char memory[2 << 20];
+    memset(memory, 0, sizeof memory);
+    struct arena mem = arena_over(memory, sizeof memory);
+    guard_opts_default(&guard_opts);
+    the_guard = guard_new(&mem, &guard_opts, &limits, 1, (struct hash_seed){1, 2}, 1, now);
+    assert_non_null(the_guard);
+}
+
 static struct action *emit(struct actions *out, uint8_t kind, const struct event *ev)
 {
     struct action *a = &out->a[out->count++];
@@ -191,6 +212,7 @@ static int begin(void **state)
     struct addr any = loopback(0);
     struct hash_seed seed = {1, 2};
     memset(&the_engine, 0, sizeof the_engine);
+    new_guard(mono_now());
     pthread_mutex_init(&the_engine.lock, NULL);
     x->config.workers = 1;
     x->config.engine.limits = (struct edge_limits){.flows = 8, .target_flows = 2};
@@ -508,7 +530,7 @@ static void test_slots_are_bounded_and_come_back(void **state)
         fds[i] = client(SOCK_STREAM, x->tcp_port);
     await(EV_FLOW_OPENED, 7);
     int ninth = client(SOCK_STREAM, x->tcp_port);
-    assert_int_equal(0, read(ninth, got, sizeof got));
+    assert_true(read(ninth, got, sizeof got) <= 0);
     close(ninth);
     for (unsigned i = 0; i < 8; i++)
         close(fds[i]);
