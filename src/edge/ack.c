@@ -34,6 +34,7 @@ static void ack_send(struct edge *e, struct hop hop, uint64_t loop_hash, uint64_
                        .loop_hash = loop_hash};
     struct text line = scratch_text(e, 512);
     put_via(e, &line, hop.transport, hop.listener, &b);
+    TEXT_LIT(&line, "\r\n");
     scratch_keep(e, &line);
     sip_push_via(&e->edits, text_slice(&line));
     size_t size = sip_edits_size(&e->edits);

@@ -33,7 +33,7 @@ static void answer_message(struct edge *e, const struct sip_msg *m, unsigned ski
     if (sip_write_reply(&t, m, &reply) != 0)
         return;
     scratch_keep(e, &t);
-    emit_to(e, to, text_slice(&t));
+    emit_to(e, to, oc_answer(e, to, text_slice(&t)));
 }
 
 /* Is this the ACK of a refusal that left no transaction behind? */
@@ -64,6 +64,7 @@ void relay_send_up(struct edge *e, struct relay *r, int status, struct slice byt
     unsigned todo = txn_reply(&r->server, status, &e->opts->timers, e->now);
     if (!(todo & TXN_DO_SEND))
         return;
+    bytes = oc_answer(e, &r->from, bytes);
     emit_to(e, &r->from, bytes);
     r->trying_due = false;
     blocks_release(&e->blocks, &r->response);

@@ -29,7 +29,8 @@ size_t edge_memory(const struct edge_limits *l)
            slab_memory(sizeof(struct try), tries_max(l)) + 2 * map_memory(l->transactions) +
            blocks_memory(l->blocks) + flows_memory(l->flows, l->target_flows) +
            pools_memory(l->pools, l->targets) + phones_memory(l->flows) +
-           (l->bindings > 0 ? registrar_memory(l->bindings) : 0) + guard_memory(&l->guard) + 4096;
+           (l->bindings > 0 ? registrar_memory(l->bindings) : 0) + guard_memory(&l->guard) +
+           l->targets * sizeof(struct overload) + 4096;
 }
 
 static int edge_carve(struct edge *e, struct arena *mem, const struct edge_birth *b)
@@ -44,7 +45,8 @@ static int edge_carve(struct edge *e, struct arena *mem, const struct edge_birth
     e->flows = flows_new(mem, l->flows, l->target_flows, b->seed, b->worker);
     e->pools = pools_new(mem, l->pools, l->targets, b->prng_seed);
     e->phones = phones_new(mem, l->flows, b->seed, e->now);
-    if (e->flows == NULL || e->pools == NULL || e->phones == NULL)
+    e->overload = (struct overload *)arena_take(mem, l->targets * sizeof(struct overload), 8);
+    if (e->overload == NULL || e->flows == NULL || e->pools == NULL || e->phones == NULL)
         return -1;
     if (l->bindings > 0)
         e->registrar = registrar_new(mem, l->bindings, b->seed, b->prng_seed);
@@ -158,17 +160,6 @@ struct edge_load edge_load(const struct edge *e)
     for (int i = 0; i < BLOCK_CLASSES; i++)
         l.blocks += e->blocks.class[i].live;
     return l;
-}
-
-void edge_drain(struct edge *e, dur_ns within)
-{
-    (void)within;
-    e->draining = true;
-}
-
-void edge_undrain(struct edge *e)
-{
-    e->draining = false;
 }
 
 struct guard *edge_guard(struct edge *e)

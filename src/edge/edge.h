@@ -109,8 +109,10 @@ struct edge_opts {
     struct registrar_opts registrar;
     struct guard_opts guard;
     struct edge_moving moving;
-    bool session_id;           /* add a Session-ID (RFC 7989) where there is none */
-    bool overload_outside;     /* RFC 7339 towards outside neighbours too */
+    const struct slice *emergency; /* user parts that are emergency calls: "112" */
+    uint16_t emergency_count;
+    bool session_id;       /* add a Session-ID (RFC 7989) where there is none */
+    bool overload;         /* RFC 7339: ask targets for it, answer those inside who ask */
 };
 
 /* Sizes of the tables, per worker. Fixed for the life of a process. */
@@ -176,6 +178,8 @@ void edge_on_flow_gone(struct edge *e, struct flow_id flow, uint64_t others);
  * `others` is keepalive_life(); else the one that does says so: enum phones_news; `others`: bit per
  * worker that has yet to hear of it. */
 void edge_on_phone(struct edge *e, const struct event *ev, unsigned how, uint64_t others);
+/* Another worker had a call begin or end on a connection of ours. */
+void edge_on_call(struct edge *e, struct flow_id flow, bool begins);
 /* Ends all bindings of an AOR, as a URI or "user@domain"; appends a row that tells how many. */
 void edge_unbind(struct edge *e, struct slice argument, struct text *t);
 /* Bytes from another worker for `flow`, a connection of ours, or over UDP for the phone that it

@@ -92,7 +92,8 @@ struct relay {
     bool inside_only : 1;
     bool forks : 1;
     bool fork_due : 1; /* there was no room in the step for more branches */
-    bool storing : 1;  /* what `hops` holds is on its way to the store */
+    bool emergency : 1;
+    bool storing : 1; /* what `hops` holds is on its way to the store */
     uint16_t target_status;
     uint32_t first_us;
     uint32_t queue_us;
@@ -131,8 +132,8 @@ try {
     uint32_t flow_next, flow_prev; /* other tries on the same connection */
     uint8_t kind;
     uint8_t method;
-    uint8_t way;      /* of a fork; NO_WAY: not one of its branches */
-    bool acked;       /* of a fork: `sent` holds the ACK by now, and no longer the request */
+    uint8_t way; /* of a fork; NO_WAY: not one of its branches */
+    bool acked;  /* of a fork: `sent` holds the ACK by now, and no longer the request */
     bool on_flow;
     bool heard_100;
     bool rings;       /* a provisional above 100 came */
@@ -163,6 +164,26 @@ struct remote {
     uint32_t users, askers; /* heads of lists, as in struct flow */
 };
 
+/* A drain under way, and what was learnt of who follows a 302. See drain.c. */
+enum { DRAIN_AGENTS = 64, DRAIN_MOVED = 4096 };
+struct moved_agent {
+    uint64_t hash; /* of its name; 0 = none */
+    uint16_t sent, came_back;
+};
+struct moved_phone {
+    mono_ns at;
+    uint32_t phone;
+};
+struct drain {
+    mono_ns began, next_at;
+    dur_ns within;
+    uint32_t phones; /* connections of phones when it began */
+    uint32_t closed; /* of these, and of those that came since */
+    uint32_t cursor;
+    struct moved_agent agent[DRAIN_AGENTS];
+    struct moved_phone moved[DRAIN_MOVED];
+};
+
 struct edge {
     const struct edge_opts *opts;
     struct edge_limits limits;
@@ -174,6 +195,7 @@ struct edge {
     struct pools *pools;
     struct registrar *registrar; /* NULL: this process runs none */
     struct guard *guard;
+    struct overload *overload; /* of each target, by its slot */
     struct remote remote[REMOTE_FLOWS];
     uint32_t storing; /* head of the relays that wait for the store; FLOW_END ends */
     struct wheel wheel;
@@ -186,6 +208,7 @@ struct edge {
     struct hash_seed seed;
     struct rng rng;
     bool draining;
+    struct drain drain;
     uint32_t relays_open;
 
     /* The step under way. */
@@ -193,6 +216,7 @@ struct edge {
     mono_ns now;
     uint64_t wall_ns;
     struct sip_msg msg; /* the event's message */
+    uint8_t class;      /* enum guard_class, of a new request */
     struct sip_facts facts;
     struct sip_msg kept; /* a kept request, read again */
     struct sip_edits edits;
@@ -299,8 +323,8 @@ struct where {
     uint8_t name_transport; /* 255: not given */
     struct sip_fault refused;
     bool by_token;
-    bool inside_only; /* an outsider's dialog: may lead nowhere but inside, … */
-    uint32_t callee;  /* … or, if not 0, to the host with this hash */
+    bool inside_only;      /* an outsider's dialog: may lead nowhere but inside, … */
+    uint32_t callee;       /* … or, if not 0, to the host with this hash */
     struct sip_uri target; /* WHERE_ROLE: the Request-URI that counts, … */
     struct slice aor;      /* … and whose it is (role.c) */
 };
@@ -309,6 +333,32 @@ void edge_on_request(struct edge *e, const struct origin *from, const struct eve
 void edit_hops(struct edge *e);
 void route_request(struct edge *e, const struct origin *from, struct where *w);
 bool route_to_uri(struct edge *e, struct where *w, const struct sip_uri *u);
+
+/* ---- shed.c ------------------------------------------------------------------------------------
+ */
+bool shed_request(struct edge *e, const struct origin *from, const struct event *ev);
+void shed_note(struct edge *e, const struct origin *from, enum guard_what what);
+void shed_done(struct edge *e, const struct relay *r);
+void shed_done_elsewhere(struct edge *e, struct flow_id flow, struct slice answer);
+bool session_circles(struct edge *e);
+void edit_session(struct edge *e);
+
+/* ---- overload.c --------------------------------------------------------------------------------
+ */
+void put_oc(struct text *t);
+void oc_heard(struct edge *e, const struct try *t);
+bool oc_admits(struct edge *e, const struct relay *r, handle target);
+struct slice oc_answer(struct edge *e, const struct origin *to, struct slice bytes);
+
+/* ---- drain.c -----------------------------------------------------------------------------------
+ */
+bool flow_is_phone(const struct flow *w);
+void flow_call(struct edge *e, struct flow_id id, bool begins);
+void drain_note_answer(struct edge *e, const struct relay *r, const struct try *t);
+bool drain_takes_register(struct edge *e, const struct origin *from);
+mono_ns drain_deadline(const struct edge *e);
+void drain_run(struct edge *e);
+void drain_show(struct edge *e, struct text *t);
 
 /* ---- record.c, path.c -------------------------------------------------------------------------
  */
@@ -340,7 +390,7 @@ void relay_begin(struct edge *e, struct relay *r, const struct where *w);
 bool relay_retry_udp(struct edge *e, struct relay *r, struct try *t);
 bool relay_is_late(const struct edge *e, const struct relay *r);
 void relay_next(struct edge *e, struct relay *r, struct slice why, int status);
-enum launch { LAUNCHED, LAUNCH_UNREACHABLE, LAUNCH_NO_ROOM, LAUNCH_TOO_LARGE };
+enum launch { LAUNCHED, LAUNCH_UNREACHABLE, LAUNCH_HELD_BACK, LAUNCH_NO_ROOM, LAUNCH_TOO_LARGE };
 enum launch launch(struct edge *e, struct relay *r, const struct hop *hop, uint8_t way);
 bool keep_prepared(struct edge *e, struct relay *r);
 void refuse_unkept(struct edge *e, struct relay *r);

@@ -19,6 +19,7 @@ static struct slice upper_transport(uint8_t tp)
     return name[tp];
 }
 
+/* Up to where more parameters, or the end of the line, may follow. */
 void put_via(struct edge *e, struct text *t, uint8_t transport, uint8_t listener,
              const struct branch *b)
 {
@@ -28,7 +29,6 @@ void put_via(struct edge *e, struct text *t, uint8_t transport, uint8_t listener
     put_listener(t, &e->opts->listener[listener]);
     TEXT_LIT(t, ";branch=");
     branch_put(t, b);
-    TEXT_LIT(t, "\r\n");
 }
 
 /* The Via line of a try: the same each time it is asked for. */
@@ -42,6 +42,9 @@ struct slice via_line(struct edge *e, const struct try *t)
                        .loop_hash = r != NULL ? r->loop_hash : 0};
     struct text out = scratch_text(e, 512);
     put_via(e, &out, t->hop.transport, t->hop.listener, &b);
+    if (e->opts->overload && !handle_is_none(t->hop.target))
+        put_oc(&out);
+    TEXT_LIT(&out, "\r\n");
     scratch_keep(e, &out);
     return text_slice(&out);
 }
@@ -370,6 +373,10 @@ static enum launch try_pool(struct edge *e, struct relay *r)
         if (pool_choose(e->pools, r->pool, r->call_hash, &r->tried, e->now, &pick) != 0)
             return none;
         r->tried.bits[pick.member / 64] |= 1ULL << (pick.member % 64);
+        if (!oc_admits(e, r, pick.target)) {
+            none = LAUNCH_HELD_BACK;
+            continue;
+        }
         struct hop hop = {.addr = pick.addr,
                           .target = pick.target,
                           .transport = pick.transport,
@@ -407,6 +414,18 @@ void refuse_unkept(struct edge *e, struct relay *r)
     relay_free(e, r);
 }
 
+/* All that could take it want less: whoever asked hears it (RFC 7339 5.3), and when to ask again. */
+static void answer_held_back(struct edge *e, struct relay *r)
+{
+    struct text t = scratch_text(e, 64);
+    TEXT_LIT(&t, "Retry-After: ");
+    text_put_u64(&t, guard_retry_after_s(e->guard, CLASS_CALL, e->now));
+    TEXT_LIT(&t, "\r\n");
+    scratch_keep(e, &t);
+    log_end(e, r, 503, 'S', phase_of(e, r), SLICE("Targets Want Less"));
+    relay_answer(e, r, 503, SLICE("Overloaded"), text_slice(&t));
+}
+
 static void begin_pool(struct edge *e, struct relay *r)
 {
     const struct pool_opts *o = pools_opts(e->pools, r->pool);
@@ -423,6 +442,8 @@ static void begin_pool(struct edge *e, struct relay *r)
         answer_no_room(e, r);
     else if (result == LAUNCH_TOO_LARGE)
         answer_too_large(e, r);
+    else if (result == LAUNCH_HELD_BACK && r->tries == 0)
+        answer_held_back(e, r);
     else
         answer_exhausted(e, r, -1, SLICE("pool exhausted"));
 }

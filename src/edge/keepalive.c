@@ -276,6 +276,7 @@ static void ping_phone(struct edge *e, const struct phone_ping *to)
                        .nonce = ping_nonce(e, to->listener, &to->addr, number)};
     struct text via = scratch_text(e, 512);
     put_via(e, &via, TP_UDP, to->listener, &b);
+    TEXT_LIT(&via, "\r\n");
     scratch_keep(e, &via);
     struct text out = scratch_text(e, 1024);
     put_options(&out, &to->addr, TP_UDP, text_slice(&via), SLICE("ping"),

@@ -80,6 +80,7 @@ void edge_on_message(struct edge *e, const struct event *ev, unsigned hops)
     if (ev->kind == EV_DATAGRAM)
         e->count.datagrams_in++;
     note_arrival(e, ev);
+    guard_waited(e->guard, ev->waited, e->now);
     struct origin from = origin_of(e, ev);
     if (ev->kind == EV_DATAGRAM && hops == 0)
         from.flow.worker = e->worker; /* that heard it */
@@ -89,6 +90,7 @@ void edge_on_message(struct edge *e, const struct event *ev, unsigned hops)
     bool whole = ev->transport != TP_TCP && ev->transport != TP_TLS;
     int err = sip_index(&e->msg, ev->bytes.p, ev->bytes.n, whole, &fault);
     if (err < 0) {
+        shed_note(e, &from, GUARD_MALFORMED);
         refuse_unreadable(e, &from, &fault);
         if (err <= SIP_E_FATAL && !whole && ev->flow.worker == e->worker)
             emit_close(e, ev->flow);
@@ -272,11 +274,13 @@ static struct sip_fault guard_request(struct edge *e, uint64_t loop_hash)
         e->count.hops_exhausted++;
         return (struct sip_fault){.status = 483, .reason = SLICE("Too Many Hops")};
     }
+    if (session_circles(e))
+        return (struct sip_fault){.status = 482, .reason = SLICE("Session Goes In Circles")};
     if (breadth_is_spent(&e->msg)) {
         e->count.breadth_exhausted++;
         return (struct sip_fault){.status = 440, .reason = SLICE("Max-Breadth Exceeded")};
     }
-    if (e->draining && e->facts.to_tag.n == 0)
+    if (e->draining && e->facts.to_tag.n == 0 && e->facts.method != SIP_M_REGISTER)
         return (struct sip_fault){.status = 503, .reason = SLICE("Draining")};
     return (struct sip_fault){0};
 }
@@ -315,6 +319,7 @@ static void relay_fill(struct edge *e, struct relay *r, const struct origin *fro
     r->method = f->method;
     r->record_route = makes_dialog(f);
     r->in_dialog = f->to_tag.n > 0;
+    r->emergency = e->class == CLASS_EMERGENCY;
     r->by_token = w->by_token;
     r->inside_only = w->inside_only;
     r->first_us = UINT32_MAX;
@@ -381,6 +386,10 @@ static void on_register(struct edge *e, const struct origin *from, const struct 
 static void new_request(struct edge *e, const struct origin *from, struct arrival *a)
 {
     struct sip_fault fault;
+    if (a->hops == 0 && shed_request(e, from, a->ev))
+        return;
+    if (drain_takes_register(e, from))
+        return;
     if (e->msg.method == SIP_M_OPTIONS && is_for_us(e)) {
         fault = answer_options(e);
         answer_stateless(e, from, &fault, SLICE_NONE);
@@ -411,6 +420,8 @@ static void new_request(struct edge *e, const struct origin *from, struct arriva
     struct where w;
     route_request(e, from, &w);
     if (w.kind == WHERE_REFUSED) {
+        if (w.refused.status == 404)
+            shed_note(e, from, GUARD_SCANS);
         refuse_request(e, from, &w.refused, SLICE_NONE, 'P');
         return;
     }
@@ -421,6 +432,7 @@ static void new_request(struct edge *e, const struct origin *from, struct arriva
         return;
     }
     edit_hops(e);
+    edit_session(e);
     struct relay *r = relay_new(e, from, a->key, a->merge, a->loop_hash, &w);
     if (r == NULL) {
         refuse_full(e, from);
@@ -436,6 +448,7 @@ void edge_on_request(struct edge *e, const struct origin *from, const struct eve
     e->count.requests_in++;
     struct sip_fault fault;
     if (sip_check_request(&e->msg, &e->facts, &fault) != 0) {
+        shed_note(e, from, GUARD_MALFORMED);
         refuse_unreadable(e, from, &fault);
         return;
     }

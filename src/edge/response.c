@@ -100,6 +100,10 @@ static void pass_success(struct edge *e, struct relay *r, struct try *t)
     if (bytes.n == 0)
         return;
     r->target_status = e->msg.status;
+    if (!r->answered) {
+        shed_done(e, r);
+        drain_note_answer(e, r, t);
+    }
     if (r->method == SIP_M_REGISTER && r->phone != 0)
         phone_registered(e, r);
     if (r->first_us == UINT32_MAX)
@@ -178,6 +182,10 @@ static void pass_failure(struct edge *e, struct relay *r, struct try *t)
         return;
     }
     try_judge(e, t, outcome_of(status), retry_after_of(&e->msg));
+    if (r->method == SIP_M_BYE) /* refused or not, that call is over */
+        drain_note_answer(e, r, t);
+    if (status == 404)
+        shed_note(e, &r->from, GUARD_SCANS);
     r->target_status = (uint16_t)status;
     char who = r->cancelled ? 'C' : 'S';
     /* Never passed as they are: 503 would make upstream shun us for a target's trouble (16.7), and
@@ -236,6 +244,7 @@ void edge_on_response(struct edge *e, const struct event *ev, unsigned hops)
         e->count.responses_stray += e->count.handed_over == handed;
         return;
     }
+    oc_heard(e, t);
     if (!handle_is_none(t->hop.target))
         pool_heard(e->pools, t->hop.target, e->now);
     unsigned todo = txn_recv_response(&t->client, e->msg.status, &e->opts->timers, e->now);

@@ -41,8 +41,10 @@ static void hand_to(struct edge *e, const struct event *ev, uint32_t owner)
 {
     struct flow *w = ev->flow.gen != 0 ? flow_get(e->flows, ev->flow) : NULL;
     struct event mine = *ev;
-    if (w != NULL)
+    if (w != NULL) {
         w->owners |= 1ULL << owner;
+        w->asked_register |= e->msg.method == SIP_M_REGISTER;
+    }
     if (ev->kind == EV_DATAGRAM) /* who hears it, and whom it heard there */
         mine.flow = (struct flow_id){.slot = phones_at(e->phones, ev->listener, &ev->source),
                                      .worker = e->worker};
@@ -59,6 +61,7 @@ bool role_is_here(struct edge *e, const struct origin *from, const struct event 
     if ((e->msg.method == SIP_M_REGISTER && sip_uri_parse(e->facts.to_uri, &uri) != 0) ||
         e->registrar == NULL || registrar_aor(&e->opts->registrar, &uri, &t) != 0) {
         e->count.unroutable++;
+        shed_note(e, from, GUARD_SCANS);
         refuse(e, from, 404, SLICE("Not Registered Here"));
         return false;
     }
@@ -121,6 +124,8 @@ bool role_judge(struct edge *e, const struct origin *from, struct slice *ret_rec
     registrar_register(e->registrar, &e->msg, &e->facts, &origin, e->now, e->wall_ns,
                        &e->out->scratch, &a);
     *ret_records = a.records;
+    if (a.failed_auth)
+        shed_note(e, from, GUARD_AUTH);
     if (a.records.n > 0)
         return true;
     struct sip_fault answer = {.status = a.status, .reason = a.reason};
@@ -301,6 +306,7 @@ static void answer_stored(struct edge *e, struct relay *r)
     struct slice lines = registrar_answer_lines(e->registrar, &e->kept, &e->facts, &origin, e->now,
                                                 e->wall_ns, &e->out->scratch);
     note_phone(e, r, phone_of(&e->kept), keepalive_life_by(e, &e->kept, lines));
+    shed_done(e, r);
     e->count.registrations++;
     log_end(e, r, 200, '-', 'D', SLICE_NONE);
     relay_answer(e, r, 200, SLICE_NONE, lines);

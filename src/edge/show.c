@@ -249,7 +249,12 @@ void edge_show(struct edge *e, enum command_kind what, struct slice argument, ui
         show_bindings(e, argument, cursor, t);
     else if (what == CMD_SHOW_BINDINGS)
         *cursor = 0;
-    else
+    else if (what == CMD_SHOW_GUARD)
+        guard_show(e->guard, cursor, t, e->now);
+    else if (what == CMD_SHOW_DRAIN) {
+        drain_show(e, t);
+        *cursor = 0;
+    } else
         show_counters(e, cursor, t);
 }
 

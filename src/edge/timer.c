@@ -11,7 +11,7 @@ mono_ns edge_deadline(const struct edge *e)
     mono_ns at = mono_min(wheel_deadline(&e->wheel), pool_deadline(e->pools));
     if (e->registrar != NULL)
         at = mono_min(at, registrar_deadline(e->registrar));
-    return mono_min(at, keepalive_deadline(e));
+    return mono_min(at, mono_min(keepalive_deadline(e), drain_deadline(e)));
 }
 
 /* ---- relays ---------------------------------------------------------------------------------- */
@@ -284,6 +284,7 @@ void edge_on_timer(struct edge *e)
     probes_run(e);
     role_expire(e);
     keepalive_run(e);
+    drain_run(e);
     tell_changes(e);
 }
 
@@ -452,6 +453,7 @@ void edge_on_send(struct edge *e, const struct event *ev)
             emit_udp(e, ev->listener, &ev->source, ev->bytes);
     } else {
         emit_flow(e, ev->flow, ev->bytes);
+        shed_done_elsewhere(e, ev->flow, ev->bytes);
         there = flow_get(e->flows, ev->flow) != NULL;
     }
     if (there)

@@ -62,6 +62,8 @@ static void on_handed(struct engine *e, const struct event *ev)
         edge_on_flow_gone(e->edge, head.flow, head.arrived_wall_ns);
     else if (head.kind == HAND_PHONE)
         edge_on_phone(e->edge, &inner, head.reserved, head.arrived_wall_ns);
+    else if (head.kind == HAND_CALL)
+        edge_on_call(e->edge, head.flow, head.reserved != 0);
     else if (head.kind == EV_UNREACHABLE)
         edge_on_unreachable(e->edge, &inner);
     else

@@ -175,7 +175,10 @@ struct flow {
     uint8_t transport;
     uint8_t side;
     bool connecting : 1, closing : 1;
-    mono_ns last_in;   /* when the peer last showed a sign of life */
+    bool registered : 1;     /* a phone has registered over it */
+    bool asked_register : 1; /* another worker was handed a REGISTER of its */
+    uint16_t calls;          /* over it, as far as their beginnings and ends came by */
+    mono_ns last_in;         /* when the peer last showed a sign of life */
     uint64_t owners;   /* bit per worker that was handed what came over it: it hears of the end */
     uint32_t opened_s; /* on the monotonic clock */
     uint32_t users;    /* head of the edge's list of tries on it; FLOW_END ends */

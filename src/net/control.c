@@ -116,6 +116,10 @@ static void tell_done(const struct client *c)
     text_put_escaped(&t, c->argument, REQUEST_BYTES_MAX);
     if (c->command == CMD_DRAIN)
         fprintf(stderr, "weir: draining: new dialogs are refused\n");
+    else if (c->command == CMD_UNDRAIN)
+        fprintf(stderr, "weir: not draining any more: everybody is welcome\n");
+    else if (c->command == CMD_GUARD)
+        fprintf(stderr, "weir: by an operator: guard %.*s\n", SLICE_ARG(text_slice(&t)));
     else if (c->command == CMD_TARGET)
         fprintf(stderr, "weir: by an operator: target %.*s\n", SLICE_ARG(text_slice(&t)));
     else if (c->command == CMD_UNBIND)
@@ -242,6 +246,10 @@ static const struct {
     {{"unbind", 6}, ORDER_COMMAND, CMD_UNBIND},
     {{"target", 6}, ORDER_COMMAND, CMD_TARGET},
     {{"drain", 5}, ORDER_COMMAND, CMD_DRAIN},
+    {{"undrain", 7}, ORDER_COMMAND, CMD_UNDRAIN},
+    {{"show drain", 10}, ORDER_COMMAND, CMD_SHOW_DRAIN},
+    {{"show guard", 10}, ORDER_COMMAND, CMD_SHOW_GUARD},
+    {{"guard", 5}, ORDER_COMMAND, CMD_GUARD},
 };
 
 static void begin(struct control *ctl, struct client *c, struct slice line)

@@ -131,6 +131,8 @@ static const char *notice_words(uint32_t notice)
         return "table full";
     case NOTICE_POOL_EMPTY:
         return "pool has no target to ask";
+    case NOTICE_SESSION_CIRCLES:
+        return "a session goes in circles: refused with 482";
     }
     return "notice";
 }

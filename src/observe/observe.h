@@ -43,6 +43,13 @@
     X(unroutable, "requests that no rule took (404)")                                              \
     X(transactions, "server transactions begun")                                                   \
     X(transactions_refused, "requests refused because a table was full (503)")                     \
+    X(requests_shed, "requests refused because there was too much to do (503)")                    \
+    X(requests_limited, "requests refused because their source sends too many (503)")              \
+    X(sessions_circling, "requests refused because their session came by too often (482)")         \
+    X(flows_moved, "connections of phones closed because of a drain or of their age")              \
+    X(phones_moved, "REGISTERs answered with 302: another edge shall have that phone")             \
+    X(overloads_heard, "answers of targets that asked for less (RFC 7339)")                        \
+    X(requests_held_back, "tries not made because the target had asked for less")                  \
     X(failovers, "tries moved to another target")                                                  \
     X(failovers_denied, "tries not moved because the retry budget was spent")                      \
     X(pools_exhausted, "requests for which every option was tried")                                \
@@ -122,10 +129,11 @@ enum notice {
     NOTICE_TARGET_EJECTED,
     NOTICE_POOL_PANIC,
     NOTICE_POOL_CALM,
-    NOTICE_LOOP,          /* text = Call-ID */
-    NOTICE_ROUTE_REFUSED, /* text = who, which call, the Route */
-    NOTICE_TABLE_FULL,    /* text = which */
-    NOTICE_POOL_EMPTY,    /* text = the pool: no target may be asked */
+    NOTICE_LOOP,            /* text = Call-ID */
+    NOTICE_ROUTE_REFUSED,   /* text = who, which call, the Route */
+    NOTICE_TABLE_FULL,      /* text = which */
+    NOTICE_POOL_EMPTY,      /* text = the pool: no target may be asked */
+    NOTICE_SESSION_CIRCLES, /* text = the Session-ID */
 };
 
 /* ---- writing --------------------------------------------------------------------------------- */

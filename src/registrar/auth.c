@@ -395,8 +395,11 @@ int registrar__authenticate(struct registrar *r, const struct sip_msg *m, struct
     if (!find_credentials(r, m, &c, &algorithm) || !nc_parse(c.nc, &nc))
         return challenge(r, asker, false, wall_s, scratch, ret);
     struct slice username = plain_username(c.username, bytes);
-    if (!is_right(r, m, &c, algorithm, username))
-        return challenge(r, asker, false, wall_s, scratch, ret);
+    if (!is_right(r, m, &c, algorithm, username)) {
+        (void)challenge(r, asker, false, wall_s, scratch, ret);
+        ret->failed_auth = true;
+        return ret->status;
+    }
     /* Only who knows the password is told that nothing but the nonce is wrong (RFC 7616 3.3). */
     if (!nonce_is_good(r, c.nonce, asker, wall_s, &made_s) || !nonce_count(r, c.nonce, made_s, nc))
         return challenge(r, asker, true, wall_s, scratch, ret);

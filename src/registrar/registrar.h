@@ -111,6 +111,7 @@ struct reg_answer {
     struct slice reason;  /* empty = standard */
     struct slice extra;   /* header lines, in scratch */
     struct slice records; /* empty: nothing to store, answer now */
+    bool failed_auth;     /* it came with credentials, and they are wrong */
 };
 
 /* Judges one REGISTER of an AOR that is ours: authentication, Contacts, Expires, CSeq, limits.

@@ -170,7 +170,9 @@ static int request_uri(const struct check *c)
     const struct sip_msg *m = c->m;
     if (sip__uri(sip_slice(m, m->uri), m->p + m->n, &c->facts->uri) != SIP_OK)
         return REFUSE(c, 400, "Bad Request-URI", m->uri.off);
-    if (c->facts->uri.scheme == SIP_SCHEME_OTHER)
+    /* urn:service:sos (RFC 5031): where it goes, a rule says. */
+    if (c->facts->uri.scheme == SIP_SCHEME_OTHER &&
+        !slice_equal_nocase(c->facts->uri.scheme_name, SLICE("urn")))
         return REFUSE(c, 416, "Unsupported URI Scheme", m->uri.off);
     if (c->facts->uri.headers.p != NULL)
         return REFUSE(c, 400, "Headers in Request-URI", m->uri.off);

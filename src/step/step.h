@@ -138,6 +138,7 @@ enum {
     HAND_PHONE,      /* "this phone (flow.slot) has registered from `source`, which you hear", or
                         (`reserved` not 0) which somebody hears; arrived_wall_ns: see
                         edge_on_phone() */
+    HAND_CALL,       /* "a call begins (`reserved` 1) or ends on your flow" */
 };
 
 struct action {

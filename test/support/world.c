@@ -589,6 +589,7 @@ static void step_bytes(struct world *w, struct event ev, const char *text)
     char *copy = guard_copy(p, n);
     free(wire);
     ev.bytes = slice_of(copy, n);
+    ev.waited = w->waited;
     world_step(w, &ev);
     guard_free(copy);
 }

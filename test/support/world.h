@@ -71,6 +71,7 @@ struct world {
     bool batch_is_full;   /* each step has the least room that a driver may leave it */
     bool store_hangs;     /* ACT_STORE is answered by world_stored(), not at once */
     int store_error;      /* what EV_STORED says */
+    dur_ns waited;        /* what the driver says of each message */
     uint64_t store_id[WORLD_STORES_MAX];
     unsigned store_count;
     char line[WORLD_LINES_MAX][WORLD_LINE_BYTES];

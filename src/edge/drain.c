@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Moving phones to another edge: all of them when this one is drained, each now and then when
+ * connections are recycled. A phone cannot be asked at any time, only answered:
+ *
+ *      its connection is closed, ──▶ it comes back ──▶ REGISTER ──▶ 302 to another edge: it goes
+ *      at an even pace, out of                             └──────▶ 503, for one that would not
+ *      calls                                                        follow: it uses its second flow
+ *                                                                   or another address of ours
+ *
+ *      flows │▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓
+ *            │        ▓▓▓▓▓▓▓▓▓▓▓▓▓▓       as many are left as time is: the other edges see a
+ * slope, └──────────────────────▶ t    not a step
+ *
+ * Which User-Agents follow a 302 to REGISTER is configured, or tried out on a few of them: one that
+ * comes back regardless does not. */
+#include "edge/edge_int.h"
+
+/* A close is no work; that everybody comes somewhere else at one moment is. */
+#define DRAIN_STEP_NS (20 * NS_MS)
+/* With a call on it a connection stays until the drain's time is over. */
+
+bool flow_is_phone(const struct flow *w)
+{
+    return (w->id.slot & FLOW_OUT) == 0 && w->side == SIDE_OUTSIDE && !w->closing;
+}
+
+/* ---- calls on a connection --------------------------------------------------------------------
+ */
+
+static void count_call(struct flow *w, bool begins)
+{
+    if (begins && w->calls < UINT16_MAX)
+        w->calls++;
+    if (!begins && w->calls > 0)
+        w->calls--;
+}
+
+/* A call has begun or ended that goes over this connection, which may be another worker's. */
+void flow_call(struct edge *e, struct flow_id id, bool begins)
+{
+    if (id.gen == 0)
+        return;
+    if (id.worker == e->worker || id.worker >= e->workers) {
+        edge_on_call(e, id, begins);
+        return;
+    }
+    struct action *a = emit(e, ACT_HANDOVER);
+    a->worker = (uint8_t)id.worker;
+    a->hand = (struct hand){
+        .kind = HAND_CALL, .from_worker = (uint8_t)e->worker, .reserved = begins, .flow = id};
+    emit_bytes(e, a, SLICE_NONE);
+    e->count.handed_over++;
+}
+
+void edge_on_call(struct edge *e, struct flow_id flow, bool begins)
+{
+    struct flow *w = flow_get(e->flows, flow);
+    if (w != NULL)
+        count_call(w, begins);
+}
+
+/* The answer to an INVITE or BYE has been passed up: both its ends may be phones' connections. */
+void drain_note_answer(struct edge *e, const struct relay *r, const struct try *t)
+{
+    bool begins = r->method == SIP_M_INVITE && !r->in_dialog;
+    if (!begins && r->method != SIP_M_BYE)
+        return;
+    if (r->from.side == SIDE_OUTSIDE)
+        flow_call(e, r->from.flow, begins);
+    if (t->hop.fixed_flow && t->hop.transport != TP_UDP)
+        flow_call(e, t->hop.flow, begins);
+}
+
+/* ---- which phones follow a 302? ---------------------------------------------------------------
+ */
+
+static struct moved_agent *agent_of(struct edge *e, struct slice name)
+{
+    uint64_t hash = siphash(&e->seed, name.p, name.n) | 1;
+    struct moved_agent *a = &e->drain.agent[hash % DRAIN_AGENTS];
+    if (a->hash != hash)
+        *a = (struct moved_agent){.hash = hash};
+    return a;
+}
+
+static bool is_listed(const struct edge *e, struct slice name)
+{
+    for (uint16_t i = 0; i < e->opts->moving.agent_count; i++) {
+        struct slice s = e->opts->moving.agents[i];
+        if (slice_equal(s, SLICE("*")) ||
+            (s.n <= name.n && slice_equal_nocase(s, slice_take(name, s.n))))
+            return true;
+    }
+    return false;
+}
+
+/* Was this phone sent away lately? Then it does not follow, or the other edge is not there. */
+static bool came_back(struct edge *e, uint32_t phone)
+{
+    const struct moved_phone *m = &e->drain.moved[phone % DRAIN_MOVED];
+    return m->phone == phone && mono_since(e->now, m->at) < 64 * e->opts->timers.t1;
+}
+
+static bool follows(struct edge *e, uint32_t phone)
+{
+    enum { TRIED_MIN = 4 };
+    struct slice name = sip_header_value(&e->msg, SIP_H_USER_AGENT);
+    if (came_back(e, phone)) {
+        struct moved_agent *a = agent_of(e, name);
+        if (a->came_back < UINT16_MAX)
+            a->came_back++;
+        return false;
+    }
+    if (is_listed(e, name))
+        return true;
+    const struct moved_agent *a = agent_of(e, name);
+    return e->opts->moving.learn && (a->sent < TRIED_MIN || a->came_back * 2u < a->sent);
+}
+
+static void note_sent(struct edge *e, uint32_t phone)
+{
+    struct moved_agent *a = agent_of(e, sip_header_value(&e->msg, SIP_H_USER_AGENT));
+    if (a->sent < UINT16_MAX)
+        a->sent++;
+    e->drain.moved[phone % DRAIN_MOVED] = (struct moved_phone){.at = e->now, .phone = phone};
+}
+
+/* ---- REGISTER while it drains -----------------------------------------------------------------
+ */
+
+/* It wants to be gone, and may. */
+static bool unregisters(const struct edge *e)
+{
+    struct slice contact = sip_header_value(&e->msg, SIP_H_CONTACT);
+    return slice_equal(sip_header_value(&e->msg, SIP_H_EXPIRES), SLICE("0")) ||
+           slice_equal(contact, SLICE("*"));
+}
+
+static void answer_moved(struct edge *e, const struct origin *from)
+{
+    static const struct sip_fault moved = {.status = 302};
+    struct text t = scratch_text(e, e->opts->moving.to.n + 64);
+    TEXT_LIT(&t, "Contact: <");
+    text_put(&t, e->opts->moving.to);
+    TEXT_LIT(&t, ">\r\n");
+    scratch_keep(e, &t);
+    e->count.phones_moved++;
+    answer_stateless(e, from, &moved, text_slice(&t));
+    log_answered(e, from, 302, SLICE("Draining"), 'P');
+}
+
+/* Sends a phone that registers elsewhere. False: it is to be served. */
+bool drain_takes_register(struct edge *e, const struct origin *from)
+{
+    if (!e->draining || from->side != SIDE_OUTSIDE || e->facts.method != SIP_M_REGISTER ||
+        unregisters(e))
+        return false;
+    uint32_t phone = phone_of(&e->msg);
+    if (e->opts->moving.to.n > 0 && follows(e, phone)) {
+        note_sent(e, phone);
+        answer_moved(e, from);
+        return true;
+    }
+    const struct flow *w = from->flow.gen != 0 ? flow_get(e->flows, from->flow) : NULL;
+    if (w != NULL && w->registered)
+        return false; /* its turn comes when its connection is closed */
+    static const struct sip_fault draining = {.status = 503, .reason = {"Draining", 8}};
+    struct text t = scratch_text(e, 64);
+    TEXT_LIT(&t, "Retry-After: ");
+    text_put_u64(&t, guard_retry_after_s(e->guard, CLASS_REGISTER, e->now));
+    TEXT_LIT(&t, "\r\n");
+    scratch_keep(e, &t);
+    answer_stateless(e, from, &draining, text_slice(&t));
+    log_answered(e, from, 503, SLICE("Draining"), 'P');
+    return true;
+}
+
+/* ---- the pace ---------------------------------------------------------------------------------
+ */
+
+static void move_flow(struct edge *e, struct flow *w)
+{
+    w->closing = true;
+    e->count.flows_moved++;
+    emit_close(e, w->id);
+}
+
+void edge_drain(struct edge *e, dur_ns within)
+{
+    struct drain *d = &e->drain;
+    e->draining = true;
+    d->began = e->now;
+    d->within = within > 0 ? within : e->opts->moving.within;
+    d->phones = 0;
+    uint32_t cursor = 0;
+    const struct flow *w;
+    while ((w = flow_next(e->flows, &cursor)) != NULL)
+        d->phones += flow_is_phone(w);
+    d->closed = 0;
+    d->cursor = 0;
+    d->next_at = e->now;
+}
+
+void edge_undrain(struct edge *e)
+{
+    e->draining = false;
+}
+
+mono_ns drain_deadline(const struct edge *e)
+{
+    return e->draining && e->drain.next_at != MONO_NONE ? e->drain.next_at : MONO_NONE;
+}
+
+/* How many may be gone by now. */
+static uint32_t due_by_now(const struct drain *d, mono_ns now)
+{
+    dur_ns passed = mono_since(now, d->began);
+    if (d->within == 0 || passed >= d->within)
+        return UINT32_MAX;
+    uint64_t steps = d->within / DRAIN_STEP_NS + 1;
+    return (uint32_t)(((uint64_t)d->phones * (passed / DRAIN_STEP_NS + 1) + steps - 1) / steps);
+}
+
+/* A round over the table, from where the last one stopped; those with a call are passed over until
+ * time is up. */
+static void close_due(struct edge *e, uint32_t due)
+{
+    struct drain *d = &e->drain;
+    bool overtime = due == UINT32_MAX, around = false;
+    while (d->closed < due && actions_have_room(e->out)) {
+        struct flow *w = flow_next(e->flows, &d->cursor);
+        if (w == NULL) {
+            d->cursor = 0;
+            if (around)
+                return;
+            around = true;
+            continue;
+        }
+        if (!flow_is_phone(w) || (w->calls > 0 && !overtime))
+            continue;
+        move_flow(e, w);
+        d->closed++;
+    }
+}
+
+void drain_run(struct edge *e)
+{
+    struct drain *d = &e->drain;
+    if (!e->draining || d->next_at > e->now)
+        return;
+    uint32_t due = due_by_now(d, e->now);
+    close_due(e, due);
+    d->next_at = mono_add(e->now, DRAIN_STEP_NS);
+}
+
+/* One row: how far it is. */
+void drain_show(struct edge *e, struct text *t)
+{
+    const struct drain *d = &e->drain;
+    uint32_t cursor = 0, phones = 0, calls = 0;
+    const struct flow *w;
+    while ((w = flow_next(e->flows, &cursor)) != NULL) {
+        phones += flow_is_phone(w);
+        calls += flow_is_phone(w) ? w->calls : 0;
+    }
+    dur_ns passed = mono_since(e->now, d->began);
+    TEXT_LIT(t, "{\"worker\":");
+    text_put_u64(t, e->worker);
+    text_put(t, e->draining ? SLICE(",\"draining\":true") : SLICE(",\"draining\":false"));
+    TEXT_LIT(t, ",\"flows_at_start\":");
+    text_put_u64(t, e->draining ? d->phones : phones);
+    TEXT_LIT(t, ",\"flows\":");
+    text_put_u64(t, phones);
+    TEXT_LIT(t, ",\"calls\":");
+    text_put_u64(t, calls);
+    TEXT_LIT(t, ",\"transactions\":");
+    text_put_u64(t, e->relays_open);
+    TEXT_LIT(t, ",\"moved\":");
+    text_put_u64(t, e->count.phones_moved);
+    TEXT_LIT(t, ",\"left_ms\":");
+    text_put_u64(t, e->draining && passed < d->within ? (d->within - passed) / NS_MS : 0);
+    TEXT_LIT(t, "}\n");
+}

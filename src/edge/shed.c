@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a request is worth when not all can be done, what its source has done before, and who goes
+ * in circles. Asked once of each new request, before anything is kept of it: what is refused here
+ * leaves nothing behind but a count. */
+#include "edge/edge_int.h"
+
+/* ---- class ------------------------------------------------------------------------------------
+ */
+
+/* RFC 5031: urn:service:sos and what is below it; and the user part that phones turn it into. */
+static bool is_emergency(const struct edge *e)
+{
+    static const struct slice sos = {"urn:service:sos", 15};
+    struct slice uri = sip_slice(&e->msg, e->msg.uri);
+    if (uri.n >= sos.n && slice_equal_nocase(slice_take(uri, sos.n), sos))
+        return uri.n == sos.n || uri.p[sos.n] == '.' || uri.p[sos.n] == ';';
+    if (!is_sip(&e->facts.uri) || e->facts.uri.user.n == 0)
+        return false;
+    for (uint16_t i = 0; i < e->opts->emergency_count; i++)
+        if (slice_equal_nocase(e->facts.uri.user, e->opts->emergency[i]))
+            return true;
+    return false;
+}
+
+/* Has it registered before, and from right there? Only what nobody else can pretend counts. */
+static bool is_known(struct edge *e, const struct origin *from)
+{
+    const struct flow *w = from->flow.gen != 0 ? flow_get(e->flows, from->flow) : NULL;
+    if (w != NULL && w->registered)
+        return true;
+    if (from->transport == TP_UDP)
+        return phones_at(e->phones, from->listener, &from->source) != 0;
+    return guard_is_known(e->guard, &from->source, e->now);
+}
+
+static enum guard_class class_of(struct edge *e, const struct origin *from)
+{
+    if (e->facts.to_tag.n > 0)
+        return e->msg.method == SIP_M_BYE || e->msg.method == SIP_M_PRACK ? CLASS_FINISHES
+                                                                          : CLASS_IN_DIALOG;
+    if (e->msg.method == SIP_M_REGISTER)
+        return is_known(e, from) ? CLASS_REFRESH : CLASS_REGISTER;
+    if (e->msg.method == SIP_M_OPTIONS) /* a neighbour's probe costs less than being shunned */
+        return from->side == SIDE_OUTSIDE ? CLASS_PROBE : CLASS_IN_DIALOG;
+    return is_emergency(e) ? CLASS_EMERGENCY : CLASS_CALL;
+}
+
+/* ---- refusing -------------------------------------------------------------------------------- */
+
+/* A line for each would cost more than all that is saved: what is shed is counted by its class. */
+static void answer_shed(struct edge *e, const struct origin *from, enum guard_class class)
+{
+    static const struct sip_fault fault = {.status = 503, .reason = {"Overloaded", 10}};
+    char line[32];
+    struct text t = text_into(line, sizeof line);
+    TEXT_LIT(&t, "Retry-After: ");
+    text_put_u64(&t, guard_retry_after_s(e->guard, class, e->now));
+    TEXT_LIT(&t, "\r\n");
+    answer_stateless(e, from, &fault, text_slice(&t));
+}
+
+/* Whose address is no pretence. */
+static bool is_proven(struct edge *e, const struct origin *from)
+{
+    return from->transport != TP_UDP || phones_at(e->phones, from->listener, &from->source) != 0;
+}
+
+static bool is_limited(const struct origin *from)
+{
+    return from->side == SIDE_OUTSIDE;
+}
+
+void shed_note(struct edge *e, const struct origin *from, enum guard_what what)
+{
+    if (is_limited(from))
+        (void)guard_charge(e->guard, &from->source, what, is_proven(e, from), e->now);
+}
+
+/* Is this new request refused for what its source does, or because there is too much to do? Then it
+ * is answered, or not worth an answer. */
+bool shed_request(struct edge *e, const struct origin *from, const struct event *ev)
+{
+    enum guard_class class = class_of(e, from);
+    e->class = (uint8_t) class;
+    if (is_limited(from) && class < CLASS_IN_DIALOG) {
+        enum guard_why why =
+            guard_charge(e->guard, &from->source, GUARD_REQUESTS, is_proven(e, from), e->now);
+        if (why == GUARD_BANNED || why == GUARD_DENIED)
+            return true; /* it was told before; an answer to each would serve who pretends to be it
+                          */
+        if (why != GUARD_FINE) {
+            e->count.requests_limited++;
+            answer_shed(e, from, class);
+            return true;
+        }
+    }
+    if (!guard_sheds(e->guard, class, ev->waited, e->now))
+        return false;
+    e->count.requests_shed++;
+    answer_shed(e, from, class);
+    return true;
+}
+
+/* ---- what was done well -----------------------------------------------------------------------
+ */
+
+static void flow_has_registered(struct edge *e, const struct flow_id id)
+{
+    struct flow *w = id.gen != 0 ? flow_get(e->flows, id) : NULL;
+    if (w == NULL || w->registered)
+        return;
+    w->registered = true;
+    if (w->side == SIDE_OUTSIDE) /* over UDP anybody may write a source: no word of it is kept */
+        guard_known(e->guard, &w->peer, e->now);
+}
+
+/* A relay got its success: so much can be done, and who registered over this connection may come
+ * back before those that nobody knows. */
+void shed_done(struct edge *e, const struct relay *r)
+{
+    if (r->method == SIP_M_REGISTER)
+        flow_has_registered(e, r->from.flow);
+    guard_done(e->guard, r->method == SIP_M_REGISTER ? CLASS_REGISTER : CLASS_CALL, e->now);
+}
+
+/* Another worker answers on a connection of ours. */
+void shed_done_elsewhere(struct edge *e, struct flow_id flow, struct slice answer)
+{
+    struct flow *w = flow_get(e->flows, flow);
+    if (w != NULL && w->asked_register && slice_starts_with(answer, SLICE("SIP/2.0 2")))
+        flow_has_registered(e, flow);
+}
+
+/* ---- circles ---------------------------------------------------------------------------------
+ *
+ * A back-to-back agent begins a new Call-ID, new tags and Max-Forwards 70 with each leg: a circle
+ * through it looks like call after call. The Session-ID (RFC 7989) is what it has to keep. */
+
+enum { UUID_CHARS = 32 };
+
+static bool is_uuid(struct slice s)
+{
+    bool some = false;
+    if (s.n != UUID_CHARS)
+        return false;
+    for (size_t i = 0; i < s.n; i++) {
+        char c = s.p[i];
+        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F')))
+            return false;
+        some |= c != '0';
+    }
+    return some;
+}
+
+/* The caller's half of the session's name as it stands in the message; empty when there is none
+ * that can be read. */
+static struct slice session_of(const struct sip_msg *m)
+{
+    struct slice v = sip_header_value(m, SIP_H_SESSION_ID);
+    struct slice local = slice_trim(slice_take(v, slice_find(v, ';')));
+    return is_uuid(local) ? local : SLICE_NONE;
+}
+
+static bool counts_as_crossing(const struct edge *e)
+{
+    const struct sip_facts *f = &e->facts;
+    return f->to_tag.n == 0 && (f->method == SIP_M_INVITE || f->method == SIP_M_REFER ||
+                                f->method == SIP_M_SUBSCRIBE || f->method == SIP_M_MESSAGE);
+}
+
+bool session_circles(struct edge *e)
+{
+    struct slice session = counts_as_crossing(e) ? session_of(&e->msg) : SLICE_NONE;
+    if (session.n == 0)
+        return false;
+    char lower[UUID_CHARS];
+    for (size_t i = 0; i < UUID_CHARS; i++)
+        lower[i] = (char)(session.p[i] | 0x20); /* digits have that bit already */
+    if (!guard_session_crosses(e->guard, siphash(&e->seed, lower, UUID_CHARS), e->now))
+        return false;
+    e->count.sessions_circling++;
+    emit_notice(e, NOTICE_SESSION_CIRCLES, session);
+    return true;
+}
+
+/* Gives a request that begins something a Session-ID if it has none: every edge makes the same of
+ * one Call-ID, so that what went around and lost nothing but this header is the same session. */
+void edit_session(struct edge *e)
+{
+    static const struct hash_seed halves[2] = {{0x7765697273657373ULL, 0x696f6e2d69642d30ULL},
+                                               {0x7765697273657373ULL, 0x696f6e2d69642d31ULL}};
+    static const char hex[] = "0123456789abcdef";
+    if (!e->opts->session_id || e->facts.to_tag.n > 0 || e->facts.method == SIP_M_REGISTER ||
+        sip_has(&e->msg, SIP_H_SESSION_ID))
+        return;
+    char uuid[UUID_CHARS];
+    for (unsigned half = 0; half < 2; half++) {
+        uint64_t h = siphash(&halves[half], e->facts.call_id.p, e->facts.call_id.n);
+        for (unsigned i = 0; i < 16; i++)
+            uuid[half * 16 + i] = hex[h >> (60 - 4 * i) & 15];
+    }
+    struct text t = scratch_text(e, 96);
+    text_put(&t, slice_of(uuid, UUID_CHARS));
+    TEXT_LIT(&t, ";remote=00000000000000000000000000000000");
+    scratch_keep(e, &t);
+    sip_set_header(&e->edits, SIP_H_SESSION_ID, text_slice(&t), &e->out->scratch);
+}

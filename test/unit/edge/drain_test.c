@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A drain: phones leave at an even pace, calls stay, who follows a 302 is sent to another edge. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "support/world.h"
+
+static const struct slice agents[] = {{"Follower", 8}};
+
+static struct world *world_with_moving(bool learn)
+{
+    struct world *w = world_plan();
+    guard_opts_default(&w->opts.edge.guard);
+    w->opts.limits.guard.sources = 256;
+    w->workers = 1;
+    w->opts.edge.moving = (struct edge_moving){.to = SLICE("sip:edge2.example.com;transport=tcp"),
+                                               .agents = agents,
+                                               .agent_count = 1,
+                                               .learn = learn,
+                                               .within = 10 * NS_S};
+    world_start(w);
+    return w;
+}
+
+static unsigned serial;
+
+static void registers(struct world *w, struct flow_id flow, const char *user, const char *agent,
+                      const char *extra)
+{
+    char text[1024];
+    unsigned n = ++serial;
+    snprintf(text, sizeof text,
+             "REGISTER sip:example.com SIP/2.0\n"
+             "Via: SIP/2.0/TCP 192.168.1.9:5060;branch=z9hG4bK-reg%u\n"
+             "Max-Forwards: 70\n"
+             "From: <sip:%s@example.com>;tag=r%u\n"
+             "To: <sip:%s@example.com>\n"
+             "Call-ID: reg-%u@phone\n"
+             "CSeq: 1 REGISTER\n"
+             "User-Agent: %s\n"
+             "Contact: <sip:%s@192.168.1.9:5060>\n"
+             "%s\n",
+             n, user, n, user, n, agent, user, extra);
+    world_tcp(w, flow, text);
+}
+
+static unsigned closes(const struct world *w)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < w->line_count; i++)
+        n += strstr(w->line[i], " close ") != NULL;
+    return n;
+}
+
+static void phones_leave_at_an_even_pace(void **state)
+{
+    (void)state;
+    struct world *w = world_with_moving(false);
+    for (unsigned i = 0; i < 40; i++)
+        (void)world_accept(w, 1, "alice");
+    world_forget(w);
+    world_command(w, CMD_DRAIN, "");
+    for (unsigned s = 1; s <= 10; s++) {
+        world_run(w, 1000);
+        assert_in_range(closes(w), s * 4 - 1, s * 4 + 1);
+    }
+    world_run(w, 100);
+    assert_int_equal(closes(w), 40);
+    assert_int_equal(engine_counters(w->engine)->flows_moved, 40);
+    world_free(w);
+}
+
+static void a_drain_can_be_called_off(void **state)
+{
+    (void)state;
+    struct world *w = world_with_moving(false);
+    for (unsigned i = 0; i < 20; i++)
+        (void)world_accept(w, 1, "alice");
+    world_forget(w);
+    world_command(w, CMD_DRAIN, "4000");
+    world_run(w, 2000);
+    unsigned by_then = closes(w);
+    assert_in_range(by_then, 9, 11);
+    world_command(w, CMD_UNDRAIN, "");
+    world_run(w, 10000);
+    assert_int_equal(closes(w), by_then);
+    world_invite(w, "bob", "welcome");
+    assert_non_null(world_last_request(w, "a", "INVITE"));
+    world_answer(w, "a", "INVITE", 486, NULL);
+    world_free(w);
+}
+
+/* ---- calls ------------------------------------------------------------------------------------
+ */
+
+static void a_call_stays(void **state)
+{
+    (void)state;
+    struct world *w = world_with_moving(false);
+    struct flow_id flow = world_accept(w, 1, "alice");
+    char *invite = world_request("INVITE", "sip:bob@example.com", "alice", "call", NULL);
+    world_tcp(w, flow, invite);
+    free(invite);
+    world_answer(w, "a", "INVITE", 200, NULL);
+    world_forget(w);
+    world_command(w, CMD_DRAIN, "4000");
+    world_run(w, 3900);
+    assert_int_equal(closes(w), 0);
+    char *bye = world_in_dialog(w, "alice", "a", true, "BYE", "bye");
+    world_tcp(w, flow, bye);
+    free(bye);
+    world_answer(w, "a", "BYE", 200, NULL);
+    world_run(w, 90);
+    assert_int_equal(closes(w), 1);
+    world_free(w);
+}
+
+static void time_is_up_for_calls_too(void **state)
+{
+    (void)state;
+    struct world *w = world_with_moving(false);
+    struct flow_id flow = world_accept(w, 1, "alice");
+    char *invite = world_request("INVITE", "sip:bob@example.com", "alice", "call", NULL);
+    world_tcp(w, flow, invite);
+    free(invite);
+    world_answer(w, "a", "INVITE", 200, NULL);
+    world_forget(w);
+    world_command(w, CMD_DRAIN, "4000");
+    world_run(w, 4100);
+    assert_int_equal(closes(w), 1);
+    world_free(w);
+}
+
+/* ---- REGISTER ---------------------------------------------------------------------------------
+ */
+
+static int status_of(const struct world *w, const char *peer)
+{
+    const char *m = world_last(w, peer);
+    return m != NULL && strncmp(m, "SIP/2.0 ", 8) == 0 ? atoi(m + 8) : 0;
+}
+
+static void who_follows_is_sent_elsewhere(void **state)
+{
+    (void)state;
+    struct world *w = world_with_moving(false);
+    struct flow_id flow = world_accept(w, 1, "alice");
+    world_command(w, CMD_DRAIN, "");
+    registers(w, flow, "alice", "Follower/2.1", "");
+    assert_int_equal(status_of(w, "alice"), 302);
+    assert_string_equal(world_header(world_last(w, "alice"), "Contact", 0),
+                        "<sip:edge2.example.com;transport=tcp>");
+    /* It came back regardless: not in circles. */
+    registers(w, flow, "alice", "Follower/2.1", "");
+    assert_int_equal(status_of(w, "alice"), 503);
+    struct flow_id other = world_accept(w, 1, "bob");
+    registers(w, other, "bob", "Stubborn/1", "");
+    assert_int_equal(status_of(w, "bob"), 503);
+    assert_string_not_equal(world_header(world_last(w, "bob"), "Retry-After", 0), "");
+    registers(w, other, "bob", "Stubborn/1", "Expires: 0\n"); /* who leaves may */
+    assert_non_null(world_last_request(w, "a", "REGISTER"));
+    world_answer(w, "a", "REGISTER", 200, NULL);
+    assert_int_equal(engine_counters(w->engine)->phones_moved, 1);
+    world_free(w);
+}
+
+static void a_registered_phone_is_served_until_its_turn(void **state)
+{
+    (void)state;
+    struct world *w = world_with_moving(false);
+    struct flow_id flow = world_accept(w, 1, "bob");
+    registers(w, flow, "bob", "Stubborn/1", "");
+    world_answer(w, "a", "REGISTER", 200, NULL);
+    world_command(w, CMD_DRAIN, "");
+    registers(w, flow, "bob", "Stubborn/1", "");
+    assert_int_not_equal(status_of(w, "bob"), 503);
+    world_answer(w, "b", "REGISTER", 200, NULL);
+    assert_int_equal(status_of(w, "bob"), 200);
+    world_free(w);
+}
+
+static void what_follows_is_learnt(void **state)
+{
+    (void)state;
+    static const char *const users[] = {"u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8"};
+    struct world *w = world_with_moving(true);
+    struct flow_id flow = world_accept(w, 1, "alice");
+    world_command(w, CMD_DRAIN, "");
+    unsigned sent = 0;
+    for (unsigned i = 0; i < 8; i++) { /* each is sent away, and each comes back */
+        registers(w, flow, users[i], "Unknown/7", "");
+        if (status_of(w, "alice") != 302)
+            continue;
+        sent++;
+        registers(w, flow, users[i], "Unknown/7", "");
+        assert_int_equal(status_of(w, "alice"), 503);
+    }
+    assert_int_equal(sent, 4);
+    world_free(w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(phones_leave_at_an_even_pace),
+        cmocka_unit_test(a_drain_can_be_called_off),
+        cmocka_unit_test(a_call_stays),
+        cmocka_unit_test(time_is_up_for_calls_too),
+        cmocka_unit_test(who_follows_is_sent_elsewhere),
+        cmocka_unit_test(a_registered_phone_is_served_until_its_turn),
+        cmocka_unit_test(what_follows_is_learnt),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What is refused when not all can be done, whose requests are too many, and circles through an
+ * agent that resets everything. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "support/world.h"
+
+static struct world *guarded(void)
+{
+    struct world *w = world_plan();
+    guard_opts_default(&w->opts.edge.guard);
+    w->opts.limits.guard.sources = 1024;
+    return w;
+}
+
+static void drained(struct world *w)
+{
+    world_drain(w, 250000);
+    world_free(w);
+}
+
+/* ---- too much to do ---------------------------------------------------------------------------
+ */
+
+/* Messages have waited for long, and go on doing so: the worker is behind. */
+static void fall_behind(struct world *w)
+{
+    w->waited = 400 * NS_MS;
+    for (unsigned i = 0; i < 400; i++) {
+        char branch[32];
+        snprintf(branch, sizeof branch, "behind-%u", i);
+        world_send(w, "mallory", "OPTIONS", branch, NULL);
+        world_run(w, 10);
+    }
+    world_forget(w);
+    world_restart_clock(w);
+}
+
+static void the_least_goes_first(void **state)
+{
+    (void)state;
+    struct world *w = guarded();
+    world_start(w);
+    world_invite(w, "alice", "before");
+    world_answer(w, "a", "INVITE", 200, NULL);
+    world_ack(w, "alice", "before");
+    world_forget(w);
+    fall_behind(w);
+    world_forget(w);
+    world_send(w, "bob", "OPTIONS", "probe", NULL);
+    EXPECT(w, "0 udp0 bob 503 OPTIONS");
+    const char *m = world_last(w, "bob");
+    unsigned wait = (unsigned)atoi(world_header(m, "Retry-After", 0));
+    assert_in_range(wait, 2, 300);
+    char *bye = world_in_dialog(w, "alice", "a", true, "BYE", "bye");
+    world_udp(w, 0, "alice", bye);
+    free(bye);
+    EXPECT(w, "0 udp2 a BYE");
+    world_answer(w, "a", "BYE", 200, NULL);
+    assert_true(engine_counters(w->engine)->requests_shed > 0);
+    w->waited = 0;
+    world_run(w, 20000);
+    drained(w);
+}
+
+static void an_emergency_is_never_shed(void **state)
+{
+    (void)state;
+    static const struct slice numbers[] = {{"112", 3}};
+    struct world *w = guarded();
+    w->opts.edge.emergency = numbers;
+    w->opts.edge.emergency_count = 1;
+    w->pool.target_count = 1;
+    world_start(w);
+    fall_behind(w);
+    char *sos = world_request("INVITE", "urn:service:sos.fire", "alice", "sos", NULL);
+    char *number = world_request("INVITE", "sip:112@example.com", "bob", "112", NULL);
+    w->waited = 450 * NS_MS;
+    uint64_t before = engine_counters(w->engine)->transactions;
+    world_udp(w, 0, "bob", number);
+    world_udp(w, 0, "alice", sos);
+    free(number);
+    free(sos);
+    assert_int_equal(engine_counters(w->engine)->transactions, before + 2);
+    assert_true(engine_counters(w->engine)->requests_shed > 0);
+    world_answer(w, "a", "INVITE", 486, NULL);
+    w->waited = 0;
+    world_forget(w);
+    drained(w);
+}
+
+/* What is under way is not killed by its own repetition. */
+static void a_repeat_is_not_shed(void **state)
+{
+    (void)state;
+    struct world *w = guarded();
+    world_start(w);
+    world_invite(w, "alice", "one");
+    world_forget(w);
+    w->waited = 5 * NS_S;
+    world_invite(w, "alice", "one");
+    for (unsigned i = 0; i < w->line_count; i++)
+        assert_null(strstr(w->line[i], "503"));
+    w->waited = 0;
+    world_answer(w, "a", "INVITE", 486, NULL);
+    world_forget(w);
+    drained(w);
+}
+
+static void an_old_call_is_not_begun(void **state)
+{
+    (void)state;
+    struct world *w = guarded();
+    world_start(w);
+    w->waited = 600 * NS_MS; /* older than T1: it has been sent again already */
+    world_invite(w, "alice", "old");
+    assert_null(world_last_request(w, "a", "INVITE"));
+    assert_int_equal(guard_counters(engine_guard(w->engine))->aged, 1);
+    w->waited = 0;
+    world_invite(w, "alice", "old");
+    assert_non_null(world_last_request(w, "a", "INVITE"));
+    world_answer(w, "a", "INVITE", 486, NULL);
+    world_forget(w);
+    drained(w);
+}
+
+/* ---- too many from one ------------------------------------------------------------------------
+ */
+
+static unsigned calls_that_pass(bool report_only)
+{
+    struct world *w = guarded();
+    w->opts.edge.guard.per_source[GUARD_REQUESTS].per_second = 2;
+    w->opts.edge.guard.per_source[GUARD_REQUESTS].burst = 6;
+    w->opts.edge.guard.ban_first = 0;
+    w->opts.edge.guard.report_only = report_only;
+    w->workers = 1;
+    world_start(w);
+    unsigned passed = 0;
+    for (unsigned i = 0; i < 10; i++) {
+        char branch[32];
+        snprintf(branch, sizeof branch, "call-%u", i);
+        world_invite(w, "mallory", branch);
+        const char *m = world_last(w, "mallory");
+        passed += m == NULL || strncmp(m, "SIP/2.0 503", 11) != 0;
+    }
+    uint64_t calls = engine_counters(w->engine)->transactions;
+    world_invite(w, "alice", "hers");
+    assert_int_equal(engine_counters(w->engine)->transactions, calls + 1);
+    assert_int_equal(guard_counters(engine_guard(w->engine))->over[GUARD_REQUESTS], 4);
+    world_forget(w);
+    world_run(w, 60000);
+    world_drain(w, 400000);
+    world_free(w);
+    return (unsigned)calls;
+}
+
+static void a_source_has_its_share(void **state)
+{
+    (void)state;
+    assert_int_equal(calls_that_pass(false), 6);
+    assert_int_equal(calls_that_pass(true), 10);
+}
+
+/* ---- circles ----------------------------------------------------------------------------------
+ */
+
+static const char session[] = "ab30317f1a784dc48ff824d0d3715d86";
+
+/* Returns whether it is broken there. */
+static bool crosses(struct world *w, unsigned n, const char *id)
+{
+    char text[1024];
+    snprintf(text, sizeof text,
+             "MESSAGE sip:bob@example.com SIP/2.0\n"
+             "Via: SIP/2.0/UDP 10.1.0.99:5060;branch=z9hG4bK-leg%u\n"
+             "Max-Forwards: 70\n"
+             "From: <sip:agent@example.com>;tag=leg%u\n"
+             "To: <sip:bob@example.com>\n"
+             "Call-ID: leg-%u\n"
+             "CSeq: 1 MESSAGE\n"
+             "Session-ID: %s;remote=%032d\n\n",
+             n, n, n, id, 0);
+    world_forget(w);
+    world_udp(w, 2, "proxy", text);
+    bool refused = false;
+    for (unsigned i = 0; i < w->line_count; i++)
+        refused |= strstr(w->line[i], " 482 MESSAGE") != NULL;
+    return refused;
+}
+
+static void a_circle_is_broken(void **state)
+{
+    (void)state;
+    struct world *w = guarded();
+    w->opts.edge.guard.session_crossings_max = 3;
+    w->rule[0].from = RULE_ANY;
+    w->show_notices = true;
+    world_start(w);
+    for (unsigned i = 0; i < 3; i++)
+        assert_false(crosses(w, i, session));
+    assert_true(crosses(w, 3, "AB30317F1A784DC48FF824D0D3715D86"));
+    assert_false(crosses(w, 4, "bb30317f1a784dc48ff824d0d3715d86"));
+    assert_int_equal(engine_counters(w->engine)->sessions_circling, 1);
+    world_run(w, 61000); /* session_within */
+    assert_false(crosses(w, 5, session));
+    world_forget(w);
+    drained(w);
+}
+
+static void a_session_gets_a_name(void **state)
+{
+    (void)state;
+    struct world *w = guarded();
+    w->opts.edge.session_id = true;
+    world_start(w);
+    world_send(w, "alice", "MESSAGE", "bare", NULL);
+    char first[128];
+    snprintf(first, sizeof first, "%s",
+             world_header(world_last_request(w, "a", "MESSAGE"), "Session-ID", 0));
+    assert_int_equal(strlen(first), 32 + strlen(";remote=") + 32);
+    assert_string_equal(first + 32, ";remote=00000000000000000000000000000000");
+    char extra[128];
+    snprintf(extra, sizeof extra, "Session-ID: %s;remote=%032d\n", session, 0);
+    world_send(w, "alice", "MESSAGE", "named", extra);
+    const char *m = world_last_request(w, "b", "MESSAGE");
+    assert_int_equal(strncmp(world_header(m, "Session-ID", 0), session, 32), 0);
+    world_answer(w, "a", "MESSAGE", 200, NULL);
+    world_answer(w, "b", "MESSAGE", 200, NULL);
+    world_forget(w);
+    drained(w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_least_goes_first),   cmocka_unit_test(an_emergency_is_never_shed),
+        cmocka_unit_test(a_repeat_is_not_shed),   cmocka_unit_test(an_old_call_is_not_begun),
+        cmocka_unit_test(a_source_has_its_share), cmocka_unit_test(a_circle_is_broken),
+        cmocka_unit_test(a_session_gets_a_name),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
