@@ -12,8 +12,9 @@
  * without a word; phones write noise; NATs give a port away again; processes stand still, or are
  * killed and come back with what their disk holds; clocks jump; the disk fails, tables are full.
  * What must hold all the time: a call reaches the phone that registered, and no other; a phone
- * never rings twice for one call; what was acknowledged is on disk; every call gets a final answer
- * over the connection that it came by, if that lives; and in the end nothing is left. */
+ * never rings twice for one call; what was acknowledged is on disk, and what came over a connection
+ * that is gone is not; every call gets a final answer over the connection that it came by, if that
+ * lives; and in the end nothing is left. */
 #ifndef WEIR_SIM_FLOWS_H
 #define WEIR_SIM_FLOWS_H
 
@@ -45,10 +46,11 @@ enum fl_what {
     FL_CLOSED,   /* a = conn, c, b = 1: the phone is told; 0: the edge; + errno << 1 */
     FL_TICK,
     FL_HANDED,
-    FL_STORED, /* node, a = worker | its life << 8, c = id, b = error; packet = records */
-    FL_TOLD,   /* the same, and the engine is told */
-    FL_PHONE,  /* a = phone, b = enum fl_step, c = argument */
-    FL_FAULT,  /* a = kind, c = draw */
+    FL_STORED,    /* node, a = worker | its life << 8, c = id, b = error; packet = records */
+    FL_TOLD,      /* the same, and the engine is told */
+    FL_FORGOTTEN, /* node, a = phone, c = when the edge heard that its connection is gone */
+    FL_PHONE,     /* a = phone, b = enum fl_step, c = argument */
+    FL_FAULT,     /* a = kind, c = draw */
     FL_PHASE
 };
 enum fl_way { FL_UP, FL_DOWN }; /* towards the edge, towards the phone */
@@ -168,10 +170,12 @@ struct fl_world {
     struct queue queue;
     struct prng rnd;
     bool split;
+    bool pings_udp; /* edges send OPTIONS to phones over UDP */
     uint8_t workers, phones, phase;
     uint32_t words;
-    mono_ns upset_at; /* a process was killed, a NAT forgot, a clock jumped: who rang before may
-                         ring in vain; in the future while one stands still */
+    mono_ns upset_at;   /* a process was killed, a NAT forgot, a clock jumped: who rang before may
+                           ring in vain; in the future while one stands still */
+    mono_ns trouble_at; /* until then something stood in the way of what a process wants stored */
     mono_ns healed_at, final_at, quiet_at, left_at, end_at;
     struct fl_node node[FL_NODES];
     struct fl_phone phone[FL_PHONES];

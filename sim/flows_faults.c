@@ -51,6 +51,12 @@ static void upset(struct fl_world *w, mono_ns at)
     w->upset_at = at > w->upset_at ? at : w->upset_at;
 }
 
+/* Until `at`, and a bit longer, what is wanted may not be done. */
+static void trouble(struct fl_world *w, mono_ns at)
+{
+    w->trouble_at = at > w->trouble_at ? at : w->trouble_at;
+}
+
 static void nat_forgets(struct fl_world *w, unsigned n)
 {
     fl_trace(w, "nat %u forgets its ports", n);
@@ -63,6 +69,7 @@ static void killed(struct fl_world *w, unsigned node)
 {
     fl_trace(w, "node %u is killed", node);
     upset(w, w->now);
+    trouble(w, w->now);
     fl_kill(w, node);
     for (unsigned i = 0; i < FL_CONNS; i++)
         if (w->conn[i].used && w->conn[i].node == node)
@@ -77,8 +84,11 @@ static void takes_fail(struct fl_world *w, unsigned node, uint64_t draw, bool en
     fl_trace(w, "takes of node %u %s", node, ends ? "work" : f.forever ? "fail" : "fail once");
     for (unsigned i = 0; i < FL_WORKERS; i++)
         w->node[node].worker[i].fault = f;
-    if (!ends)
-        fl_at(w, 50 * NS_MS + fl_below(w, 8 * NS_S), FL_FAULT, 0, TAKES_LIFTED, 0, draw, NULL);
+    dur_ns lasts = 50 * NS_MS + fl_below(w, 8 * NS_S);
+    if (ends)
+        return;
+    trouble(w, w->now + lasts);
+    fl_at(w, lasts, FL_FAULT, 0, TAKES_LIFTED, 0, draw, NULL);
 }
 
 static void time_faults(struct fl_world *w, enum kind kind, unsigned node)
@@ -98,6 +108,7 @@ static void time_faults(struct fl_world *w, enum kind kind, unsigned node)
     else if (n->stalled_until < w->now + by)
         n->stalled_until = w->now + by;
     upset(w, kind == JUMPS ? w->now : n->stalled_until);
+    trouble(w, w->upset_at);
     fl_node_wake(w, node);
 }
 
@@ -120,6 +131,7 @@ void fl_faults_happen(struct fl_world *w, const struct occurrence *o)
     case DISK:
         fl_trace(w, "the disk of node %u %s", node, n->disk_fails ? "works" : "fails");
         n->disk_fails = !n->disk_fails;
+        trouble(w, w->now);
         break;
     case KILLED:
         if (n->up)

@@ -10,6 +10,8 @@
 /* Listeners of an edge by id; the registrar of the split topology has the last alone. */
 enum { L_UDP, L_TCP, L_TLS, L_WSS, L_INSIDE, L__COUNT };
 
+#define FORGOTTEN_AFTER (2 * NS_S)
+
 static struct actions actions;
 static char *scratch;
 
@@ -143,6 +145,8 @@ static void fill(struct fl_world *w, unsigned node)
     e->log_transactions = true;
     e->keepalive =
         (struct edge_keepalive){.every = 20 * NS_S, .max = 60 * NS_S, .jitter_percent = 20};
+    if (w->pings_udp)
+        e->keepalive.udp = 8 * NS_S;
     if (registrar)
         fill_registrar(n, &e->registrar);
 }
@@ -576,9 +580,32 @@ static void on_gone(struct fl_world *w, struct occurrence *o)
         struct event ev = event_of(c, EV_FLOW_CLOSED);
         ev.error = (int)(o->b >> 1);
         step(w, c->node, c->worker, &ev);
+        if (!w->split)
+            fl_at(w, FORGOTTEN_AFTER, FL_FORGOTTEN, c->node, c->phone, 0, w->now, NULL);
     }
     if (!c->phone_has)
         fl_stream_over(c);
+}
+
+static bool has_open_conn(const struct fl_world *w, unsigned phone)
+{
+    for (unsigned i = 0; i < FL_CONNS; i++)
+        if (w->conn[i].used && w->conn[i].open && w->conn[i].phone == phone)
+            return true;
+    return false;
+}
+
+/* RFC 5626 4.2.2: a binding ends with its flow. Of a phone that has one, and no other since. */
+static void on_forgotten(struct fl_world *w, const struct occurrence *o)
+{
+    const struct fl_phone *p = &w->phone[o->a];
+    char aor[64];
+    int n = snprintf(aor, sizeof aor, "p%u@example.com", o->a);
+    /* A put that failed may cost the deletes of two minutes. */
+    bool calm = w->trouble_at == 0 || w->trouble_at + 125 * NS_S < o->c;
+    if (calm && p->flows == 1 && !has_open_conn(w, o->a) &&
+        fl_on_disk(w, o->node, slice_of(aor, (size_t)n)))
+        fl_fail(w, "%s is on disk, but its connection is gone", aor);
 }
 
 static void on_handed(struct fl_world *w, struct occurrence *o)
@@ -666,6 +693,9 @@ void fl_node_happen(struct fl_world *w, struct occurrence *o)
         break;
     case FL_TOLD:
         on_told(w, o);
+        break;
+    case FL_FORGOTTEN:
+        on_forgotten(w, o);
         break;
     case FL_TICK:
         on_tick(w, o);

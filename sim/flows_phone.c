@@ -511,6 +511,10 @@ static struct fl_ring *ring_of(struct fl_world *w, unsigned phone, const struct 
 static void on_other(struct fl_world *w, unsigned phone, unsigned flow, const struct sip_msg *m,
                      const struct sip_facts *f, const struct packet *k)
 {
+    if (m->method == SIP_M_OPTIONS) { /* is it there? */
+        answer(w, NULL, k, phone, flow, 200, "there");
+        return;
+    }
     struct fl_ring *r = ring_of(w, phone, f, m->method == SIP_M_CANCEL);
     if (r == NULL && m->method == SIP_M_ACK) /* of a failure: the branch tells */
         r = ring_of(w, phone, f, true);

@@ -115,6 +115,7 @@ struct fl_world *fl_new(uint64_t seed, FILE *trace)
     queue_init(&w->queue);
     prng_seed(&w->rnd, seed * 0x9e3779b97f4a7c15ULL + 7);
     w->split = fl_chance(w, 500);
+    w->pings_udp = fl_chance(w, 500);
     w->workers = (uint8_t)(1 + fl_below(w, FL_WORKERS));
     w->phones = (uint8_t)(2 + fl_below(w, FL_PHONES - 1));
     w->healed_at = 60 * NS_S;
@@ -219,6 +220,7 @@ static void happen(struct fl_world *w, struct occurrence *o)
     case FL_HANDED:
     case FL_STORED:
     case FL_TOLD:
+    case FL_FORGOTTEN:
         fl_node_happen(w, o);
         break;
     }

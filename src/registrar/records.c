@@ -233,7 +233,9 @@ void registrar__pending_done(struct registrar *r, uint64_t aor_hash)
 {
     struct pending_cell *c = pending_cell(r, aor_hash);
     *c = pending_now(r, c);
-    uint16_t *count = &c->count[c->count[1] > 0];
+    /* The newest first: one that never comes back must stay in its span, to be forgotten with it.
+     */
+    uint16_t *count = &c->count[c->count[0] == 0];
     if (*count > 0)
         --*count;
 }
@@ -424,9 +426,6 @@ bool registrar_record_phone(const struct registrar *r, const struct record *one,
     if (one->op != RECORD_PUT || !read_value(r, one->value, &f) || !(f.bits & BIND_DIRECT) ||
         f.transport != TP_UDP || f.flow.gen != 0 || f.flow.slot == 0)
         return false;
-    *ret = (struct reg_phone){.source = f.source,
-                              .phone = f.flow.slot,
-                              .listener = f.listener,
-                              .expires_wall_ms = f.expires_wall_ms};
+    *ret = (struct reg_phone){.source = f.source, .phone = f.flow.slot, .listener = f.listener};
     return true;
 }

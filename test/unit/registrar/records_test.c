@@ -302,6 +302,28 @@ static void no_delete_behind_a_put(void **state)
     desk_close(d);
 }
 
+/* The store refused a put once, and the phone goes on registering as phones do. */
+static void a_lost_put_costs_deletes_for_a_while_only(void **state)
+{
+    (void)state;
+    struct desk *d = desk_open(20);
+    struct reg_origin from = desk_flow(1);
+    static const char lines[] = "Supported: outbound\r\nContact: <sip:a@h>;reg-id=1;" PHONE "\r\n";
+    char bytes[1024];
+    assert_int_equal(desk_register(d, ALICE, "c", 1, lines, &from), 200);
+    d->f.cseq++;
+    registrar_register(d->r, &d->m, &d->f, &from, d->now, d->wall_ns, &d->scratch, &d->answer);
+    assert_int_equal(d->answer.status, 200); /* judged, never committed */
+    for (unsigned i = 0; i < 5; i++) {
+        desk_pass(d, PENDING_S * NS_S / 2);
+        assert_int_equal(desk_register(d, ALICE, "c", 3 + i, lines, &from), 200);
+    }
+    struct text t = text_into(bytes, sizeof bytes);
+    registrar_flow_gone(d->r, from.flow, &t);
+    assert_int_equal(desk_count(text_slice(&t)), 1);
+    desk_close(d);
+}
+
 /* A removal of what is not there: it may be on its way. */
 static void removal_is_always_written(void **state)
 {
@@ -326,6 +348,7 @@ int main(void)
         cmocka_unit_test(damaged),
         cmocka_unit_test(others_are_taken),
         cmocka_unit_test(no_delete_behind_a_put),
+        cmocka_unit_test(a_lost_put_costs_deletes_for_a_while_only),
         cmocka_unit_test(removal_is_always_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
