@@ -48,12 +48,13 @@ LIBS := -lssl -lcrypto -lyaml -lcares -llmdb -lpthread
 
 # ---- what there is ---------------------------------------------------------------------------
 
-rooms := base sip wire observe step txn flow guard pool registrar edge engine config store net load cli
+rooms := base sip wire observe step txn flow guard pool registrar edge engine config store \
+	net load cli
 src := $(foreach r,$(rooms),$(wildcard src/$r/*.c))
 cli_src := $(filter src/cli/%,$(src))
 room_src := $(filter-out $(cli_src),$(src))
 sim_src := $(wildcard sim/*.c)
-sim_room_src := $(filter-out src/net/% src/config/% src/store/% src/load/%,$(room_src))
+sim_room_src := $(filter-out $(addprefix src/,net/% config/% store/% load/%),$(room_src))
 support_src := $(wildcard test/support/*.c)
 unit_src := $(wildcard test/unit/*/*_test.c)
 fuzz_src := $(wildcard fuzz/*_fuzz.c)

@@ -13,7 +13,9 @@
 #include <unistd.h>
 #include "load/load_int.h"
 
-enum { BATCH = 64, PACKET_BYTES_MAX = 1024, RING = 512, BATCHES_OF_A_TURN = 16 };
+#define TURN_NS (20 * NS_MS)
+
+enum { BATCH = 64, PACKET_BYTES_MAX = 1024, RING = 512 };
 
 struct flood {
     struct timer timer, end;
@@ -126,20 +128,23 @@ static void connect_some(struct load *l, struct flood *f, unsigned n)
     }
 }
 
+/* Sends what is due; without a rate, as much as TURN_NS take: signals want to be seen, too. */
 static void on_turn(struct load *l, struct timer *t)
 {
     struct flood *f = all(l);
-    uint64_t due = f->number + (uint64_t)BATCH * BATCHES_OF_A_TURN;
+    const mono_ns until = mono_add(l->now, TURN_NS);
+    uint64_t due = UINT64_MAX;
     if (l->o->rate != 0)
         due = mono_since(l->now, l->began) / NS_US * l->o->rate / 1000000;
-    for (int i = 0; i < BATCHES_OF_A_TURN && f->number < due; i++) {
+    while (f->number < due && l->now < until) {
         uint64_t n = due - f->number < BATCH ? due - f->number : BATCH;
         if (l->o->flood == LOAD_CONNECT)
             connect_some(l, f, (unsigned)n);
         else
             send_batch(l, f, (unsigned)n);
+        load__now(l);
     }
-    load__arm(l, t, l->o->rate != 0 ? mono_add(l->now, NS_MS) : l->now);
+    load__arm(l, t, l->now);
 }
 
 /* ---- the whole ----------------------------------------------------------------------------------
