@@ -67,6 +67,19 @@ void try_cancel(struct edge *e, struct try *t)
     try_send_bytes(e, t, text_slice(&out));
 }
 
+/* Of no use any more. A branch of a fork that was not heard of yet goes on asking for as long as it
+ * is kept: perhaps its provisional was lost, and then nothing else tells the phone to stop ringing
+ * (RFC 3261 9.1). */
+static void outlive(struct edge *e, struct try *t)
+{
+    mono_ns again = t->client.retransmit_at;
+    try_outlive(e, t);
+    if (t->way == NO_WAY || !t->want_cancel)
+        return;
+    t->client.retransmit_at = again;
+    try_arm(e, t);
+}
+
 void relay_cancel_tries(struct edge *e, struct relay *r, const struct try *except)
 {
     if (r->method != SIP_M_INVITE && !r->forks)
@@ -79,7 +92,7 @@ void relay_cancel_tries(struct edge *e, struct relay *r, const struct try *excep
             if (r->method == SIP_M_INVITE)
                 try_cancel(e, t);
             if (r->answered)
-                try_outlive(e, t);
+                outlive(e, t);
             else if (!t->abandoned)
                 t->no_answer_at = MONO_NONE;
         }

@@ -212,6 +212,30 @@ static void cancel_while_nothing_is_heard(void **state)
     drained(w);
 }
 
+/* The same when the caller's connection goes, and nobody is left to say CANCEL. */
+static void caller_goes_while_nothing_is_heard(void **state)
+{
+    (void)state;
+    struct world *w = fresh();
+    char *text = registration("bob", "1", "", NULL);
+    world_udp(w, 0, "bob", text);
+    free(text);
+    struct flow_id alice = world_accept(w, 1, "alice");
+    text = world_request("INVITE", "sip:service@example.com", "alice", "1", NULL);
+    world_tcp(w, alice, text);
+    free(text);
+    world_forget(w);
+    world_close(w, alice, 104);
+    world_run(w, 600);
+    EXPECT(w, "500 udp0 bob INVITE");
+    answer_tag(w, "bob", 180);
+    EXPECT(w, "601 udp0 bob CANCEL");
+    world_answer(w, "bob", "CANCEL", 200, NULL);
+    answer_tag(w, "bob", 487);
+    EXPECT(w, "601 udp0 bob ACK");
+    drained(w);
+}
+
 static void nothing_is_acknowledged_that_is_not_stored(void **state)
 {
     (void)state;
@@ -1355,6 +1379,7 @@ int main(void)
         cmocka_unit_test(register_over_udp),
         cmocka_unit_test(register_over_websocket),
         cmocka_unit_test(cancel_while_nothing_is_heard),
+        cmocka_unit_test(caller_goes_while_nothing_is_heard),
         cmocka_unit_test(nothing_is_acknowledged_that_is_not_stored),
         cmocka_unit_test(a_silent_store),
         cmocka_unit_test(a_store_that_never_answers),
