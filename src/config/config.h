@@ -24,6 +24,14 @@ struct config_listener {
     uint32_t backlog; /* of listen(2) */
 };
 
+/* Whom we believe, and whom we say to be, when it is us who connect over TLS. */
+struct config_tls_client {
+    struct slice where;     /* for messages: "tls", "pool border: tls" */
+    struct slice ca;        /* PEM of those who may sign; empty = the system's */
+    struct slice cert, key; /* PEM; empty = we show none */
+    bool verify;            /* else whoever is there will do */
+};
+
 enum config_log_format { CONFIG_LOG_JSON, CONFIG_LOG_LOGFMT };
 
 /* A snapshot. Read-only once loaded; everything that it points to lives and dies with it. */
@@ -40,6 +48,9 @@ struct config {
     uint32_t gather_us;     /* how long a busy worker may let messages gather; 0 = never */
     dur_ns drain_within;    /* TERM: how long to wait for open transactions */
     struct config_listener listener[LISTENERS_MAX]; /* by the id of the engine's listeners */
+    struct config_tls_client *tls_clients; /* edge_peer.client is a place in it; the first is that
+                                              of the top-level tls */
+    uint16_t tls_client_count;             /* 0: no target is tls:// */
     struct slice ticket_secret; /* what session tickets are sealed with: derived from the fleet's
                                    secrets.tokens, newest first, 32 bytes each */
     uint32_t handshakes_max;    /* TLS handshakes under way, per worker */

@@ -224,6 +224,10 @@ struct draft_cert {
     struct head head;
     struct slice cert, key;
 };
+struct draft_client { /* a `tls` section: of the file, or of a pool */
+    struct slice ca, cert, key;
+    bool verify;
+};
 enum client_cert { CLIENT_CERT_NONE, CLIENT_CERT_OPTIONAL, CLIENT_CERT_REQUIRED };
 struct draft_listener {
     struct head head;
@@ -238,11 +242,12 @@ struct draft_neighbour {
     struct head head;
     uint16_t id;
     struct endpoint inside;
+    struct slice name;
 };
 struct draft_target {
     struct head head;
     struct endpoint uri;
-    struct slice zone;
+    struct slice zone, name;
     uint16_t weight;
     bool tcp;
 };
@@ -251,6 +256,7 @@ struct draft_pool {
     struct pool_opts opts;
     struct list targets;
     struct list on;
+    struct draft_client tls;
 };
 struct draft_route {
     struct head head;
@@ -263,6 +269,7 @@ struct draft {
     struct list listeners, trusted, pools, routes, fleet, domains, mobile_agents;
     struct list offer; /* of uint8_t: enum digest_algorithm */
     struct slice tokens, users;
+    struct draft_client tls;
 };
 
 extern const struct schema schema_root;
@@ -301,8 +308,13 @@ void judge(struct report *r, struct draft *d, const struct config *previous,
 /* Parts of it, in files of their own: what transports need, and roles with their neighbours. */
 void judge__secure(struct judgement *j, const struct draft_listener *l,
                    struct config_listener *ret);
+/* Of the file of those who sign: the same for the same file, never 0. */
+uint64_t vouchers_hash(struct slice path);
 void judge__registrar(struct judgement *j);
 void judge__fleet(struct judgement *j);
+
+/* judge_peers.c: who is expected at targets and neighbours over TLS. After the two above it. */
+void judge__peers(struct judgement *j);
 
 /* Shared by them. The first points to a section, or to the record when it is not in the file. The
  * second: `small` must not be longer than `large`; 0 = reported by an earlier pass. The third

@@ -136,6 +136,7 @@ static void place_listener(struct judgement *j, const struct draft_listener *l, 
         .side = l->side,
         .host = advertised ? l->advertise.host : addr_text(j, &l->bind.addr, false),
         .port = advertised && l->advertise.port != 0 ? l->advertise.port : l->bind.port,
+        .vouchers = vouchers_hash(j->draft->c.listener[id].client_ca),
     };
 }
 
@@ -230,7 +231,7 @@ static void check_reachable(struct judgement *j, struct place at, const struct e
     }
     if (j->draft->listeners.count == 0)
         return;
-    const char *tp = e->transport == TP_UDP ? "udp" : "tcp";
+    const char *tp = e->transport == TP_UDP ? "udp" : e->transport == TP_TCP ? "tcp" : "tls";
     report_at(j->report, at,
               "no listener can send to `%s`; add one for %s over IPv%u, such as %s://%s",
               show(j, e->text), tp, e->addr.family, tp,
@@ -666,6 +667,7 @@ void judge(struct report *r, struct draft *d, const struct config *previous,
     judge_tokens(&j, random_key);
     judge__registrar(&j);
     judge__fleet(&j);
+    judge__peers(&j);
     struct edge_keepalive *keepalive = &d->c.engine.edge.keepalive;
     keepalive->mobile_agents = (const struct slice *)d->mobile_agents.items;
     keepalive->mobile_agent_count = (uint16_t)d->mobile_agents.count;

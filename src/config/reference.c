@@ -133,7 +133,7 @@ static const char reference_head[] =
     "| share | a whole number and `%`: `20%` |\n"
     "| size | a whole number and `B`, `KiB`, `MiB`, `GiB` or `TiB`: `1GiB` |\n"
     "| name | 1 to 63 letters, digits, `-`, `_`, `.` |\n"
-    "| address | `udp://HOST:PORT` or `tcp://HOST:PORT`, of listeners as well "
+    "| address | `udp://HOST:PORT`, `tcp://HOST:PORT` or `tls://HOST:PORT`, of listeners as well "
     "`tls://`, `ws://` and `wss://`; IPv6 in brackets |\n"
     "| network | `10.0.0.0/8`, `2001:db8::/32`, or one address |\n"
     "| path | of a file; a relative one counts from the folder of the configuration file |\n"

@@ -7,6 +7,37 @@
 #define PUT(type, member) .offset = offsetof(type, member), .size = sizeof(((type *)0)->member)
 #define SECTION(table)    .fields = table, .count = sizeof(table) / sizeof(table)[0]
 
+/* What a connection of ours needs; the same words in the file's `tls` and in that of a pool. */
+#define CLIENT_FIELDS(record, ca_standard, verify_standard, cert_standard)                         \
+    {.key = "ca",                                                                                  \
+     .type = V_PATH,                                                                               \
+     PUT(record, tls.ca),                                                                          \
+     .max = PATH_BYTES_MAX,                                                                        \
+     .flags = F_DERIVED,                                                                           \
+     .standard = ca_standard,                                                                      \
+     .help = "PEM file of those who may sign the certificates of `tls://` servers."},              \
+        {.key = "verify",                                                                          \
+         .type = V_BOOL,                                                                           \
+         PUT(record, tls.verify),                                                                  \
+         .flags = F_DERIVED,                                                                       \
+         .standard = verify_standard,                                                              \
+         .help = "Whether such a server must prove its name. `false`: whoever is there will do, "  \
+                 "which hides what is said from listeners and from nobody else."},                 \
+        {.key = "cert",                                                                            \
+         .type = V_PATH,                                                                           \
+         PUT(record, tls.cert),                                                                    \
+         .max = PATH_BYTES_MAX,                                                                    \
+         .flags = F_DERIVED,                                                                       \
+         .standard = cert_standard,                                                                \
+         .help = "PEM file of a certificate that we show to them (mutual TLS), and behind it "     \
+                 "those between it and its root. Needs `key`."},                                   \
+    {                                                                                              \
+        .key = "key", .type = V_PATH, PUT(record, tls.key), .max = PATH_BYTES_MAX,                 \
+        .flags = F_DERIVED, .standard = cert_standard,                                             \
+        .help = "PEM file of its private key, without a passphrase. Others must not be able to "   \
+                "read it."                                                                         \
+    }
+
 /* ---- node, secrets --------------------------------------------------------------------------- */
 
 static const struct field node_fields[] = {
@@ -186,11 +217,19 @@ static const struct field target_fields[] = {
      .flags = F_REQUIRED,
      .example = "\"udp://10.0.1.10:5060\"",
      PUT(struct draft_target, uri),
-     .help = "`udp://HOST:PORT` or `tcp://HOST:PORT`; port 5060 when none is given. A name is "
-             "resolved when the file is read, to its first IPv4 address, else its first IPv6 one. "
-             "When no name server answers then, the target keeps the address that it had, or else "
-             "takes no calls until a reload. It is also what a target is known by across reloads "
-             "and in `weir target`."},
+     .help = "`udp://HOST:PORT`, `tcp://HOST:PORT` or `tls://HOST:PORT`; ports 5060 and 5061 when "
+             "none is given. A name is resolved when the file is read, to its first IPv4 address, "
+             "else its first IPv6 one. When no name server answers then, the target keeps the "
+             "address that it had, or else takes no calls until a reload. It is also what a target "
+             "is known by across reloads and in `weir target`."},
+    {.key = "name",
+     .type = V_HOST,
+     PUT(struct draft_target, name),
+     .flags = F_DERIVED,
+     .standard = "the host of `uri`",
+     .help = "`tls://`: whom its certificate must name (RFC 5922: the host of a SIP URI or a DNS "
+             "name in its subjectAltName, or an IP address there). For a target whose `uri` is an "
+             "address, mostly."},
     {.key = "zone",
      .type = V_NAME,
      PUT(struct draft_target, zone),
@@ -359,6 +398,12 @@ static const struct field outlier_fields[] = {
 };
 static const struct schema outlier_schema = {.what = "outlier", SECTION(outlier_fields)};
 
+static const struct field pool_tls_fields[] = {
+    CLIENT_FIELDS(struct draft_pool, "that of the file's `tls`", "that of the file's `tls`",
+                  "that of the file's `tls`"),
+};
+static const struct schema pool_tls_schema = {.what = "tls", SECTION(pool_tls_fields)};
+
 static const struct field pool_fields[] = {
     {.key = "targets",
      .type = V_LIST,
@@ -392,6 +437,10 @@ static const struct field pool_fields[] = {
      .type = V_MAP,
      .sub = &outlier_schema,
      .help = "What live traffic says about a target."},
+    {.key = "tls",
+     .type = V_MAP,
+     .sub = &pool_tls_schema,
+     .help = "How its `tls://` targets are met, where that differs from the file's `tls`."},
 };
 static const struct schema pool_schema = {
     .what = "a pool",
@@ -452,7 +501,13 @@ static const struct field neighbour_fields[] = {
      .flags = F_REQUIRED,
      .example = "\"udp://10.0.0.6:5060\"",
      PUT(struct draft_neighbour, inside),
-     .help = "Address of a listener of its with `side: inside`, `udp://` or `tcp://`."},
+     .help = "Address of a listener of its with `side: inside`, `udp://`, `tcp://` or `tls://`."},
+    {.key = "name",
+     .type = V_HOST,
+     PUT(struct draft_neighbour, name),
+     .flags = F_DERIVED,
+     .standard = "the host of `inside`",
+     .help = "`tls://`: whom its certificate must name."},
 };
 static const struct schema neighbour_schema = {
     .what = "a neighbour",
@@ -481,6 +536,7 @@ static const struct field tls_fields[] = {
      .standard = "10s",
      .help = "How long a client may take from its connect to the end of its handshake, and of its "
              "WebSocket upgrade."},
+    CLIENT_FIELDS(struct draft, "the system's", "`true`", "none is shown"),
 };
 static const struct schema tls_schema = {.what = "tls", SECTION(tls_fields)};
 

@@ -416,7 +416,7 @@ static uint16_t port_default(uint8_t transport)
 
 static bool takes_transport(const struct field *f, unsigned tp)
 {
-    return tp == TP_UDP || tp == TP_TCP || (f->flags & F_LISTEN) != 0;
+    return tp == TP_UDP || tp == TP_TCP || tp == TP_TLS || (f->flags & F_LISTEN) != 0;
 }
 
 /* "udp" and so on; a target's are told from a listener's. */
@@ -433,9 +433,10 @@ static bool read_scheme(struct report *r, const struct field *f, const struct no
         *ret_transport = (uint8_t)tp;
         if (takes_transport(f, tp))
             return true;
-        report_at(r, n->at,
-                  "%.*s:// towards a server is not in this version; write udp:// or tcp://",
-                  SLICE_ARG(scheme));
+        report_at(
+            r, n->at,
+            "%.*s:// is how browsers come, no way to a server; write udp://, tcp:// or tls://",
+            SLICE_ARG(scheme));
         return false;
     }
     if (guess_found(&g))
@@ -444,7 +445,7 @@ static bool read_scheme(struct report *r, const struct field *f, const struct no
     else
         report_at(
             r, n->at, "`%s` begins with no transport; write udp://HOST:PORT or %s", shown(r, n),
-            (f->flags & F_LISTEN) != 0 ? "tcp://, tls://, ws:// or wss://" : "tcp://HOST:PORT");
+            (f->flags & F_LISTEN) != 0 ? "tcp://, tls://, ws:// or wss://" : "tcp:// or tls://");
     return false;
 }
 

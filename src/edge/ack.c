@@ -31,7 +31,8 @@ static void ack_send(struct edge *e, struct hop hop, uint64_t loop_hash, uint64_
                        .process_generation = e->process_generation,
                        .of = {UINT32_MAX, 0},
                        .nonce = nonce & 0xffffffffffffULL,
-                       .loop_hash = loop_hash};
+                       .loop_hash = loop_hash,
+                       .alias = hop.alias};
     struct text line = scratch_text(e, 512);
     put_via(e, &line, hop.transport, hop.listener, &b);
     TEXT_LIT(&line, "\r\n");

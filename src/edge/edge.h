@@ -34,6 +34,8 @@ struct edge_listener {
     uint8_t side;      /* enum side */
     struct slice host; /* advertised sent-by host, IPv6 in brackets */
     uint16_t port;     /* advertised */
+    uint64_t vouchers; /* hash of who may sign the certificates of its clients; 0 = nobody is asked
+                        */
 };
 
 enum { RULE_ANY = 255 };
@@ -45,6 +47,16 @@ struct edge_rule {
     struct slice method; /* empty = any */
     uint16_t pool;       /* index into pools, when role is ROLE_NONE */
     uint8_t role;        /* enum edge_role: one that this process runs */
+};
+
+/* Who is expected at an address over TLS: a target of a pool, or a neighbour. */
+struct edge_peer {
+    struct addr addr;
+    struct slice name; /* that its certificate must prove; an address without brackets */
+    uint64_t expects;  /* hash of the name, of who may vouch for it, and of whom we say to be */
+    uint64_t vouchers; /* hash of who may vouch for it; 0 = no connection of its is used for ours */
+    uint16_t client;   /* the driver's: by which of its clients we connect */
+    bool shows_cert;   /* we show a certificate there */
 };
 
 /* Another edge of the fleet: a token of its is sent there (its inside address). */
@@ -106,6 +118,9 @@ struct edge_opts {
     uint16_t fleet_count;
     uint8_t path; /* enum edge_path */
     struct edge_keepalive keepalive;
+    const struct edge_peer *peers; /* sorted by the bytes of addr; pool_target_opts.peer is a
+                                      place + 1 */
+    uint32_t peer_count;
     struct registrar_opts registrar;
     struct guard_opts guard;
     struct edge_moving moving;

@@ -110,6 +110,7 @@ struct hop {
     uint8_t transport;
     uint8_t side;
     bool has_tcp;
+    bool alias;       /* our Via says that the connection may be used for requests to us as well */
     bool fixed_flow;  /* this very connection or nothing (430); over UDP: this phone (see
                          phone.c: flow = {0, its hash, the worker that hears it}) at this address,
                          from this listener */
@@ -268,6 +269,8 @@ struct branch {
     handle of; /* the try */
     uint64_t nonce;
     uint64_t loop_hash;
+    bool alias; /* not of its text: the Via says that the connection may be used for requests to us
+                   as well (RFC 5923) */
 };
 enum { BRANCH_TEXT_BYTES = 43 };
 void branch_put(struct text *t, const struct branch *b);
@@ -360,6 +363,13 @@ mono_ns drain_deadline(const struct edge *e);
 void drain_run(struct edge *e);
 void drain_show(struct edge *e, struct text *t);
 
+/* ---- reuse.c: whom we meet over TLS -----------------------------------------------------------
+ */
+const struct edge_peer *peer_of(const struct edge *e, const struct hop *hop);
+bool peer_named(const struct edge *e, struct slice host, uint16_t port, struct addr *ret_addr);
+void reuse_note(struct edge *e, const struct event *ev);
+struct flow *reuse_for(struct edge *e, const struct edge_peer *peer);
+
 /* ---- record.c, path.c -------------------------------------------------------------------------
  */
 void put_listener(struct text *t, const struct edge_listener *l);
@@ -404,7 +414,7 @@ void try_failed(struct edge *e, struct try *t, enum pool_outcome o, dur_ns retry
 bool edits_from_kept(struct edge *e, struct relay *r);
 struct slice serialise_edited(struct edge *e);
 MUST_USE int keep_edited(struct edge *e, struct relay *r, struct slice *ret_bytes);
-struct flow *flow_for(struct edge *e, const struct hop *hop);
+struct flow *flow_for(struct edge *e, struct hop *hop);
 void put_via(struct edge *e, struct text *t, uint8_t transport, uint8_t listener,
              const struct branch *b);
 void relay_resolve(struct edge *e, struct relay *r, const struct where *w, unsigned way);

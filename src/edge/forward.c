@@ -29,6 +29,8 @@ void put_via(struct edge *e, struct text *t, uint8_t transport, uint8_t listener
     put_listener(t, &e->opts->listener[listener]);
     TEXT_LIT(t, ";branch=");
     branch_put(t, b);
+    if (b->alias)
+        TEXT_LIT(t, ";alias");
 }
 
 /* The Via line of a try: the same each time it is asked for. */
@@ -39,7 +41,8 @@ struct slice via_line(struct edge *e, const struct try *t)
                        .process_generation = e->process_generation,
                        .of = slab_handle(&e->tries, t),
                        .nonce = t->nonce,
-                       .loop_hash = r != NULL ? r->loop_hash : 0};
+                       .loop_hash = r != NULL ? r->loop_hash : 0,
+                       .alias = t->hop.alias};
     struct text out = scratch_text(e, 512);
     put_via(e, &out, t->hop.transport, t->hop.listener, &b);
     if (e->opts->overload && !handle_is_none(t->hop.target))
@@ -154,12 +157,14 @@ static void flow_make_room(struct edge *e)
         emit_close(e, idle->id);
 }
 
-static struct flow *flow_connect(struct edge *e, const struct hop *hop)
+static struct flow *flow_connect(struct edge *e, const struct hop *hop,
+                                 const struct edge_peer *peer)
 {
-    if (!flow_may_connect(e->flows, &hop->addr, hop->transport, e->now))
+    uint64_t expects = peer != NULL ? peer->expects : 0;
+    if (!flow_may_connect(e->flows, &hop->addr, hop->transport, expects, e->now))
         return NULL;
     struct flow *w =
-        flow_open(e->flows, &hop->addr, hop->listener, hop->transport, hop->side, e->now);
+        flow_open(e->flows, &hop->addr, hop->listener, hop->transport, hop->side, expects, e->now);
     if (w == NULL) {
         flow_make_room(e);
         return NULL;
@@ -170,20 +175,31 @@ static struct flow *flow_connect(struct edge *e, const struct hop *hop)
     a->transport = hop->transport;
     a->listener = hop->listener;
     a->timeout_ns = e->opts->connect_timeout;
+    if (peer != NULL) {
+        a->text = peer->name;
+        a->id = peer->client;
+    }
     e->count.connects++;
     return w;
 }
 
-/* The connection for a hop: one that is there, or a new one when all are busy. */
-struct flow *flow_for(struct edge *e, const struct hop *hop)
+/* The connection for a hop: one that its peer opened and proved to be his, one of ours that is
+ * there, or a new one when all are busy. */
+struct flow *flow_for(struct edge *e, struct hop *hop)
 {
+    const struct edge_peer *peer = hop->transport == TP_TLS ? peer_of(e, hop) : NULL;
+    struct flow *w = peer != NULL ? reuse_for(e, peer) : NULL;
+    if (w != NULL)
+        return w;
     uint32_t count;
-    struct flow *w = flow_to(e->flows, &hop->addr, hop->transport, &count);
+    w = flow_to(e->flows, &hop->addr, hop->transport, peer != NULL ? peer->expects : 0, &count);
+    hop->alias =
+        peer != NULL && peer->shows_cert && e->opts->listener[hop->listener].transport == TP_TLS;
     bool more =
         w == NULL || (w->open >= FLOW_BUSY_TRIES && count < e->opts->connections_per_target);
     if (!more)
         return w;
-    struct flow *fresh = flow_connect(e, hop);
+    struct flow *fresh = flow_connect(e, hop, peer);
     return fresh != NULL ? fresh : w;
 }
 

@@ -452,6 +452,8 @@ void edge_on_request(struct edge *e, const struct origin *from, const struct eve
         refuse_unreadable(e, from, &fault);
         return;
     }
+    if (ev->transport == TP_TLS)
+        reuse_note(e, ev);
     if (e->msg.method == SIP_M_ACK) {
         on_ack(e, from, ev, hops);
         return;

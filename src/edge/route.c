@@ -217,14 +217,18 @@ static void to_uri(struct edge *e, struct where *w, const struct sip_uri *u)
         refuse(w, 480, SLICE("No Flow To This Client"));
         return;
     }
+    struct slice host = u->host;
+    (void)sip_param(u->params, SLICE("maddr"), &host);
+    struct addr a;
+    if (tp == TP_TLS && peer_named(e, host, u->port != 0 ? u->port : 5061, &a)) {
+        to_address(e, w, &a, TP_TLS);
+        return;
+    }
     if (tp != TP_UDP && tp != TP_TCP) {
         refuse(w, 500, SLICE("Transport Not Available"));
         return;
     }
-    struct slice host = u->host;
-    (void)sip_param(u->params, SLICE("maddr"), &host);
     bool given = sip_param(u->params, SLICE("transport"), NULL);
-    struct addr a;
     if (addr_parse_host(host, u->port != 0 ? u->port : 5060, &a) == 0) {
         to_address(e, w, &a, (uint8_t)tp);
         w->hop.has_tcp = w->kind == WHERE_HOP && !given;

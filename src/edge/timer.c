@@ -308,7 +308,7 @@ void edge_on_flow_opened(struct edge *e, const struct event *ev)
             return;
         w->connecting = false;
         name_flow(e, ev);
-        flow_connect_result(e->flows, &w->peer, w->transport, true, e->now);
+        flow_connect_result(e->flows, w, true, e->now);
         return;
     }
     uint8_t side = side_of(e, ev->listener, &ev->source, ev->flow);
@@ -401,7 +401,7 @@ void edge_on_connect_failed(struct edge *e, const struct event *ev)
         return;
     if (!w->closing) { /* else we took it back ourselves, which says nothing about the peer */
         e->count.connects_failed++;
-        flow_connect_result(e->flows, &w->peer, w->transport, false, e->now);
+        flow_connect_result(e->flows, w, false, e->now);
     }
     flow_breaks(e, w);
 }

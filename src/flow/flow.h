@@ -186,15 +186,21 @@ struct flow {
                           answer */
     uint32_t open;     /* how many tries those are */
     uint32_t messages_in, messages_out;
-    uint32_t ping_next, ping_prev; /* others whose ping comes in the same second */
-    uint16_t ping_cell;            /* that second; FLOW_PING_NONE: none is due */
-    uint16_t ping_s;               /* the edge's: pause before the next ping; 0 = never began */
-    uint16_t pings;                /* that we sent */
-    uint16_t name;                 /* flow_name(); 0 = none */
+    union {
+        struct {                           /* accepted */
+            uint32_t ping_next, ping_prev; /* others whose ping comes in the same second */
+        };
+        uint64_t expects; /* opened: whom, as a hash of the name and of who may vouch for it; 0 =
+                             nobody is looked at (no TLS) */
+    };
+    uint16_t ping_cell; /* that second; FLOW_PING_NONE: none is due */
+    uint16_t ping_s;    /* the edge's: pause before the next ping; 0 = never began */
+    uint16_t pings;     /* that we sent */
+    uint16_t name;      /* flow_name(); 0 = none */
 };
 enum { FLOW_END = UINT32_MAX, FLOW_PING_NONE = UINT16_MAX, FLOW_NAME_BYTES_MAX = 255 };
 
-struct flows; /* table: by slot, and by (transport, peer) for those that we opened */
+struct flows; /* table: by slot; those that we opened by peer as well */
 
 /* Boot memory, in bytes. */
 size_t flows_memory(uint32_t accepted_max, uint32_t opened_max);
@@ -207,16 +213,17 @@ struct flows *flows_new(struct arena *mem, uint32_t accepted_max, uint32_t opene
 struct flow *flow_accepted(struct flows *f, struct flow_id id, const struct addr *peer,
                            uint8_t listener, uint8_t transport, uint8_t side, mono_ns now);
 
-/* A new flow of ours, connecting, with a fresh id; NULL when the table is full. */
+/* A new flow of ours, connecting, with a fresh id; NULL when the table is full. `expects`: see
+ * struct flow. */
 struct flow *flow_open(struct flows *f, const struct addr *peer, uint8_t listener,
-                       uint8_t transport, uint8_t side, mono_ns now);
+                       uint8_t transport, uint8_t side, uint64_t expects, mono_ns now);
 
 /* The very connection, or NULL: gone, or never was. Safe on any id from a token. */
 struct flow *flow_get(struct flows *f, struct flow_id id);
 
-/* Among flows that we opened to this peer: the one with the fewest open tries; NULL if none.
- * *ret_count = how many there are. */
-struct flow *flow_to(struct flows *f, const struct addr *peer, uint8_t transport,
+/* Among flows that we opened to this peer, and to nobody else at its address: the one with the
+ * fewest open tries; NULL if none. *ret_count = how many there are. */
+struct flow *flow_to(struct flows *f, const struct addr *peer, uint8_t transport, uint64_t expects,
                      uint32_t *ret_count);
 
 /* When the table is full: one that we opened and that nobody uses; of the few that are looked at
@@ -226,10 +233,22 @@ struct flow *flow_idle(struct flows *f);
 /* It is gone: its id finds nothing from now on. NULL is ignored. */
 void flow_forget(struct flows *f, struct flow *flow);
 
-/* What a certificate proved about the peer (RFC 5922: names, by blanks), at most
- * FLOW_NAME_BYTES_MAX bytes of it; empty for the others. No room for more names: it has none. */
+/* What a certificate proved about the peer (RFC 5922: names, by blanks), whole names of at most
+ * FLOW_NAME_BYTES_MAX bytes; empty for the others. No room for more names: it has none. */
 void flow_set_name(struct flows *f, struct flow *w, struct slice name);
 struct slice flow_name(const struct flows *f, const struct flow *w);
+
+/* Connection reuse (RFC 5923): an accepted flow may also carry requests to whom its certificate
+ * proves it to be. `alias` is a hash of that name, the port where the peer listens and who vouched
+ * for it: never of an address. Only a flow with a name has any, FLOW_ALIASES_MAX at most; one more
+ * is not taken, nor when the table of aliases is full. They end with the flow. */
+enum { FLOW_ALIASES_MAX = 4 };
+void flow_add_alias(struct flows *f, struct flow *w, uint64_t alias);
+/* How many it has. */
+unsigned flow_aliases(const struct flows *f, const struct flow *w);
+/* The flow with this alias that said something last; NULL if none. Of more than a few only these
+ * few are looked at. */
+struct flow *flow_of_alias(struct flows *f, uint64_t alias);
 
 /* Pings of accepted connections, at the cost of a list operation each: arms `w` anew, in whole
  * seconds (a long time counts as FLOW_PING_AHEAD_S: it comes up early, and is armed again). */
@@ -240,13 +259,13 @@ struct flow *flow_ping_due(struct flows *f, mono_ns now);
 /* When to ask flow_ping_due() next; MONO_NONE when none is armed. */
 mono_ns flow_ping_deadline(const struct flows *f);
 
-/* Back-off of connects, per peer: after a failure none is tried for 100 ms, doubling up to 5 s.
- * flow_may_connect() asks, flow_connect_result() tells. The memory is bounded: when more than four
- * failing peers meet in one set of it, the one whose time is over first is forgotten. */
+/* Back-off of connects, per peer (address, transport, and who is expected there): after a failure
+ * none is tried for 100 ms, doubling up to 5 s. flow_may_connect() asks, flow_connect_result()
+ * tells. The memory is bounded: when more than four failing peers meet in one set of it, the one
+ * whose time is over first is forgotten. */
 bool flow_may_connect(const struct flows *f, const struct addr *peer, uint8_t transport,
-                      mono_ns now);
-void flow_connect_result(struct flows *f, const struct addr *peer, uint8_t transport,
-                         bool connected, mono_ns now);
+                      uint64_t expects, mono_ns now);
+void flow_connect_result(struct flows *f, const struct flow *w, bool connected, mono_ns now);
 
 /* Iteration for `show`: *cursor = 0 at first. */
 struct flow *flow_next(struct flows *f, uint32_t *cursor);

@@ -2,11 +2,13 @@
  *
  * The table of stream connections.
  *
- *      accepted: by the driver's slot        opened: a slab of ours, found by (transport, peer)
- *      ┌───┬───┬───┬───┐                     map ──▶ flow ──next──▶ flow   (several to one peer)
- *      │   │   │   │   │
+ *      accepted: by the driver's slot        opened: a slab of ours, found by (transport, peer,
+ *      ┌───┬───┬───┬───┐                     whom we expect)
+ *      │   │   │   │   │                     map ──▶ flow ──next──▶ flow   (several to one peer)
  *      └───┴───┴───┴───┘
- * Accepted connections are never found by their address: only by their id. */
+ *        ▲       ▲
+ *        └───────┴── map of aliases: what the flow's certificate proves
+ * Accepted connections are never found by their address: only by their id, or by an alias. */
 #include "flow/flow.h"
 
 enum {
@@ -14,6 +16,7 @@ enum {
     BACKOFF_WAYS = 4,
     IDLE_LOOKS = 64,
     NAMES_MAX = 4096,
+    ALIAS_LOOKS = 8,
     PING_CELLS = 1024, /* a second each; more than FLOW_PING_AHEAD_S */
 };
 
@@ -26,6 +29,8 @@ struct backoff {
 };
 
 struct flow_name {
+    uint64_t alias[FLOW_ALIASES_MAX];
+    uint8_t aliases;
     uint8_t n;
     char text[FLOW_NAME_BYTES_MAX];
 };
@@ -41,6 +46,7 @@ struct flows {
     uint64_t next_gen;
     struct backoff backoff[BACKOFF_SETS * BACKOFF_WAYS];
     struct slab names;
+    struct map by_alias;  /* alias → slot of an accepted flow */
     uint64_t ping_second; /* up to this one all pings were taken */
     uint32_t ping_armed;
     uint64_t ping_used[PING_CELLS / 64]; /* cells that hold flows */
@@ -56,7 +62,8 @@ size_t flows_memory(uint32_t accepted_max, uint32_t opened_max)
 {
     return sizeof(struct flows) + sizeof(struct flow) * accepted_max +
            slab_memory(sizeof(struct flow), opened_max) + map_memory(opened_max) +
-           slab_memory(sizeof(struct flow_name), names_max(accepted_max)) + 256;
+           slab_memory(sizeof(struct flow_name), names_max(accepted_max)) +
+           map_memory(names_max(accepted_max)) + 256;
 }
 
 struct flows *flows_new(struct arena *mem, uint32_t accepted_max, uint32_t opened_max,
@@ -68,7 +75,8 @@ struct flows *flows_new(struct arena *mem, uint32_t accepted_max, uint32_t opene
     f->accepted = ARENA_ARRAY(mem, struct flow, accepted_max);
     if (f->accepted == NULL || slab_init(&f->opened, mem, sizeof(struct flow), opened_max) != 0 ||
         map_init(&f->by_peer, mem, opened_max) != 0 ||
-        slab_init(&f->names, mem, sizeof(struct flow_name), names_max(accepted_max)) != 0)
+        slab_init(&f->names, mem, sizeof(struct flow_name), names_max(accepted_max)) != 0 ||
+        map_init(&f->by_alias, mem, names_max(accepted_max)) != 0)
         return NULL;
     f->accepted_max = accepted_max;
     f->seed = seed;
@@ -79,10 +87,17 @@ struct flows *flows_new(struct arena *mem, uint32_t accepted_max, uint32_t opene
     return f;
 }
 
-static uint64_t peer_hash(const struct flows *f, const struct addr *peer, uint8_t transport)
+static uint64_t peer_hash(const struct flows *f, const struct addr *peer, uint8_t transport,
+                          uint64_t expects)
 {
-    struct slice parts[2] = {slice_of(peer, sizeof *peer), slice_of(&transport, 1)};
-    return siphash_parts(&f->seed, parts, 2);
+    struct slice parts[3] = {slice_of(peer, sizeof *peer), slice_of(&transport, 1),
+                             slice_of(&expects, sizeof expects)};
+    return siphash_parts(&f->seed, parts, 3);
+}
+
+static uint64_t hash_of(const struct flows *f, const struct flow *w)
+{
+    return peer_hash(f, &w->peer, w->transport, w->expects);
 }
 
 static void flow_fill(struct flow *w, struct flow_id id, const struct addr *peer, uint8_t listener,
@@ -117,7 +132,7 @@ struct flow *flow_accepted(struct flows *f, struct flow_id id, const struct addr
 }
 
 struct flow *flow_open(struct flows *f, const struct addr *peer, uint8_t listener,
-                       uint8_t transport, uint8_t side, mono_ns now)
+                       uint8_t transport, uint8_t side, uint64_t expects, mono_ns now)
 {
     handle h;
     struct flow *w = slab_take(&f->opened, &h);
@@ -126,7 +141,8 @@ struct flow *flow_open(struct flows *f, const struct addr *peer, uint8_t listene
     struct flow_id id = {f->next_gen++, h.slot | FLOW_OUT, f->worker};
     flow_fill(w, id, peer, listener, transport, side, now);
     w->connecting = true;
-    if (map_add(&f->by_peer, peer_hash(f, peer, transport), h.slot) != 0) {
+    w->expects = expects;
+    if (map_add(&f->by_peer, hash_of(f, w), h.slot) != 0) {
         slab_release(&f->opened, w);
         return NULL;
     }
@@ -151,15 +167,16 @@ struct flow *flow_get(struct flows *f, struct flow_id id)
     return w != NULL && w->id.gen == id.gen ? w : NULL;
 }
 
-struct flow *flow_to(struct flows *f, const struct addr *peer, uint8_t transport,
+struct flow *flow_to(struct flows *f, const struct addr *peer, uint8_t transport, uint64_t expects,
                      uint32_t *ret_count)
 {
     struct flow *best = NULL;
     uint32_t count = 0, cursor = MAP_END, slot;
-    uint64_t hash = peer_hash(f, peer, transport);
+    uint64_t hash = peer_hash(f, peer, transport, expects);
     while ((slot = map_find(&f->by_peer, hash, &cursor)) != MAP_END) {
         struct flow *w = opened_at(f, slot);
-        if (w == NULL || w->closing || w->transport != transport || !addr_equal(&w->peer, peer))
+        if (w == NULL || w->closing || w->transport != transport || w->expects != expects ||
+            !addr_equal(&w->peer, peer))
             continue;
         count++;
         if (best == NULL || w->open < best->open)
@@ -198,19 +215,29 @@ static struct flow_name *name_at(const struct flows *f, uint16_t name)
 static void name_release(struct flows *f, struct flow *w)
 {
     struct flow_name *name = name_at(f, w->name);
-    if (name != NULL)
-        slab_release(&f->names, name);
     w->name = 0;
+    if (name == NULL)
+        return;
+    for (unsigned i = 0; i < name->aliases; i++)
+        (void)map_remove(&f->by_alias, name->alias[i], w->id.slot);
+    slab_release(&f->names, name);
 }
 
 void flow_set_name(struct flows *f, struct flow *w, struct slice name)
 {
     name_release(f, w);
     handle h;
+    if (name.n > FLOW_NAME_BYTES_MAX) { /* what is cut in two would be a name of somebody else */
+        name.n = FLOW_NAME_BYTES_MAX + 1;
+        while (name.n > 0 && name.p[name.n - 1] != ' ')
+            name.n--;
+        name.n -= name.n > 0;
+    }
     struct flow_name *at = name.n > 0 ? slab_take(&f->names, &h) : NULL;
     if (at == NULL)
         return;
-    at->n = (uint8_t)(name.n < FLOW_NAME_BYTES_MAX ? name.n : FLOW_NAME_BYTES_MAX);
+    at->aliases = 0;
+    at->n = (uint8_t)name.n;
     memcpy(at->text, name.p, at->n);
     w->name = (uint16_t)(h.slot + 1);
 }
@@ -219,6 +246,49 @@ struct slice flow_name(const struct flows *f, const struct flow *w)
 {
     const struct flow_name *at = name_at(f, w->name);
     return at != NULL ? slice_of(at->text, at->n) : SLICE_NONE;
+}
+
+/* ---- aliases --------------------------------------------------------------------------------- */
+
+static bool has_alias(const struct flow_name *name, uint64_t alias)
+{
+    for (unsigned i = 0; i < name->aliases; i++)
+        if (name->alias[i] == alias)
+            return true;
+    return false;
+}
+
+void flow_add_alias(struct flows *f, struct flow *w, uint64_t alias)
+{
+    struct flow_name *name = name_at(f, w->name);
+    if (name == NULL || (w->id.slot & FLOW_OUT) != 0 || name->aliases == FLOW_ALIASES_MAX ||
+        has_alias(name, alias) || map_add(&f->by_alias, alias, w->id.slot) != 0)
+        return;
+    name->alias[name->aliases++] = alias;
+}
+
+unsigned flow_aliases(const struct flows *f, const struct flow *w)
+{
+    const struct flow_name *name = name_at(f, w->name);
+    return name != NULL ? name->aliases : 0;
+}
+
+struct flow *flow_of_alias(struct flows *f, uint64_t alias)
+{
+    struct flow *best = NULL;
+    uint32_t cursor = MAP_END, slot;
+    for (unsigned i = 0; i < ALIAS_LOOKS; i++) {
+        slot = map_find(&f->by_alias, alias, &cursor);
+        if (slot == MAP_END)
+            break;
+        struct flow *w = &f->accepted[slot];
+        const struct flow_name *name = name_at(f, w->name);
+        if (name == NULL || !has_alias(name, alias) || w->closing)
+            continue;
+        if (best == NULL || w->last_in > best->last_in)
+            best = w;
+    }
+    return best;
 }
 
 /* ---- pings -------------------------------------------------------------------------------------
@@ -306,7 +376,7 @@ void flow_forget(struct flows *f, struct flow *flow)
     name_release(f, flow);
     if (flow->id.slot & FLOW_OUT) {
         uint32_t slot = flow->id.slot & ~(uint32_t)FLOW_OUT;
-        (void)map_remove(&f->by_peer, peer_hash(f, &flow->peer, flow->transport), slot);
+        (void)map_remove(&f->by_peer, hash_of(f, flow), slot);
         slab_release(&f->opened, flow);
         return;
     }
@@ -337,16 +407,15 @@ static struct backoff *backoff_new(struct flows *f, uint64_t hash)
 }
 
 bool flow_may_connect(const struct flows *f, const struct addr *peer, uint8_t transport,
-                      mono_ns now)
+                      uint64_t expects, mono_ns now)
 {
-    const struct backoff *b = backoff_of(f, peer_hash(f, peer, transport));
+    const struct backoff *b = backoff_of(f, peer_hash(f, peer, transport, expects));
     return b == NULL || now >= b->until;
 }
 
-void flow_connect_result(struct flows *f, const struct addr *peer, uint8_t transport,
-                         bool connected, mono_ns now)
+void flow_connect_result(struct flows *f, const struct flow *w, bool connected, mono_ns now)
 {
-    uint64_t hash = peer_hash(f, peer, transport);
+    uint64_t hash = hash_of(f, w);
     struct backoff *b = backoff_of(f, hash);
     if (connected) {
         if (b != NULL)

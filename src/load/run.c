@@ -147,8 +147,8 @@ static int begin_tls(struct load *l)
         fputs("weir load: OpenSSL lacks the ciphers of TLS\n", l->err);
         return -1;
     }
-    l->client =
-        l->o->insecure ? tls_client_new_trusting(why) : tls_client_new(slice_cstr(l->o->ca), why);
+    const struct config_tls_client whom = {.ca = slice_cstr(l->o->ca), .verify = !l->o->insecure};
+    l->client = tls_client_new(&whom, why);
     if (l->client != NULL)
         return 0;
     fprintf(l->err, "weir load: %s\n", why);

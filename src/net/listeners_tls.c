@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Certificates of listeners: read as a whole with each configuration, so that a reload brings new
- * ones, and a file that cannot be read leaves everything as it was. Flows whose handshake is done
- * have no part in it; handshakes under way hold a count of the server that they began with. */
+ * Certificates of listeners, and of connections of ours: read as a whole with each configuration,
+ * so that a reload brings new ones, and a file that cannot be read leaves everything as it was.
+ * Flows whose handshake is done have no part in it; handshakes under way hold a count of the server
+ * that they began with. */
 #include <stdlib.h>
 #include "net/net_int.h"
 
@@ -18,13 +19,23 @@ static int load_server(struct listeners_tls *t, const struct config *c, unsigned
     return t->server[id] != NULL ? 0 : -1;
 }
 
-static bool has_tls_targets(const struct config *c)
+/* Whether a target or a neighbour is met by it: the system's list of authorities is large. */
+static bool is_used(const struct config *c, unsigned client)
 {
-    for (unsigned i = 0; i < c->engine.edge.pool_count; i++)
-        for (unsigned k = 0; k < c->engine.edge.pools[i].target_count; k++)
-            if (transport_has_tls(c->engine.edge.pools[i].targets[k].transport))
-                return true;
+    for (unsigned i = 0; i < c->engine.edge.peer_count; i++)
+        if (c->engine.edge.peers[i].client == client)
+            return true;
     return false;
+}
+
+static int load_client(struct listeners_tls *t, const struct config *c, unsigned i, FILE *errors)
+{
+    char why[TLS_WHY_BYTES_MAX] = "";
+    t->client[i] = tls_client_new(&c->tls_clients[i], why);
+    if (why[0] != '\0')
+        fprintf(errors, "weir: %s%.*s: %s\n", t->client[i] != NULL ? "notice: " : "",
+                SLICE_ARG(c->tls_clients[i].where), why);
+    return t->client[i] != NULL ? 0 : -1;
 }
 
 struct listeners_tls *listeners_tls_load(const struct config *c, FILE *errors)
@@ -36,13 +47,14 @@ struct listeners_tls *listeners_tls_load(const struct config *c, FILE *errors)
         if (l->used && transport_has_tls(l->transport))
             failed |= load_server(t, c, id, errors);
     }
-    if (failed == 0 && has_tls_targets(c)) { /* the system's list of authorities is large */
-        char why[TLS_WHY_BYTES_MAX] = "";
-        t->client = tls_client_new(SLICE_NONE, why);
-        if (t->client == NULL)
-            fprintf(errors, "weir: tls:// targets: %s\n", why);
-        failed |= t->client == NULL ? -1 : 0;
+    if (failed == 0 && c->tls_client_count > 0) {
+        t->client = (struct tls_client **)calloc(c->tls_client_count, sizeof(struct tls_client *));
+        failed = t->client == NULL ? -1 : 0;
+        t->client_count = failed == 0 ? c->tls_client_count : 0;
     }
+    for (unsigned i = 0; t != NULL && i < t->client_count; i++)
+        if (is_used(c, i))
+            failed |= load_client(t, c, i, errors);
     if (failed == 0)
         return t;
     listeners_tls_free(t);
@@ -62,6 +74,8 @@ void listeners_tls_free(struct listeners_tls *t)
         return;
     for (unsigned id = 0; id < LISTENERS_MAX; id++)
         tls_server_release(t->server[id]);
-    tls_client_release(t->client);
+    for (unsigned i = 0; i < t->client_count; i++)
+        tls_client_release(t->client[i]);
+    free(t->client);
     free(t);
 }

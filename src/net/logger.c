@@ -133,6 +133,8 @@ static const char *notice_words(uint32_t notice)
         return "pool has no target to ask";
     case NOTICE_SESSION_CIRCLES:
         return "a session goes in circles: refused with 482";
+    case NOTICE_TLS_FAILED:
+        return "TLS towards a server failed";
     }
     return "notice";
 }

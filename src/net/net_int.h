@@ -567,6 +567,8 @@ void conn_too_slow(struct worker *w, struct conn *c);
  * bytes of the peer's off p[0, n), and returns how many; conn->tls is there when it is done. */
 size_t conn_shake(struct worker *w, struct conn *c, const char *p, size_t n);
 void conn_drop_shake(struct worker *w, struct conn *c);
+/* A connection of ours ends before its handshake has: says so, unless we took it back. */
+void conn_tell_shake_broke(struct worker *w, const struct conn *c, int error);
 /* What tls_read() ended with: answers, and ends the connection. */
 void conn_tls_ended(struct worker *w, struct conn *c, int result);
 void conn_send_tls(struct worker *w, struct conn *c, const struct iovec *iov, size_t count);
@@ -599,7 +601,9 @@ void conn_step(struct worker *w, struct conn *c, uint8_t kind, struct slice byte
  * handshakes that are under way finish with what they began with. */
 struct listeners_tls {
     struct tls_server *server[LISTENERS_MAX]; /* NULL: no TLS there */
-    struct tls_client *client;                /* for connections of ours */
+    struct tls_client **client;               /* for connections of ours: edge_peer.client; NULL
+                                                 where nobody is met by it */
+    uint16_t client_count;
 };
 
 /* Reads all certificates and keys of `c`. NULL with the reasons written to `errors`. */

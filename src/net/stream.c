@@ -146,6 +146,8 @@ void conn_doom(struct worker *w, struct conn *c, int error)
     if (c->state == CONN_DOOMED)
         return;
     conn_leave_lists(w, c);
+    if (c->state == CONN_SHAKING)
+        conn_tell_shake_broke(w, c, error);
     c->state = CONN_DOOMED;
     c->error = error;
     c->next = NULL;
@@ -382,14 +384,15 @@ static bool prepare_shake(struct worker *w, struct conn *c, const struct action 
     char text[ADDR_TEXT_MAX];
     struct text t = text_into(text, sizeof text);
     addr_put_host(&t, &a->dest);
-    if (a->transport != TP_TLS || w->tls == NULL || w->tls->client == NULL)
+    if (a->transport != TP_TLS || w->tls == NULL || a->id >= w->tls->client_count ||
+        w->tls->client[a->id] == NULL)
         return false;
     struct slice name = text_slice(&t);
     if (a->dest.family == 6) /* without its brackets */
         name = slice_of(name.p + 1, name.n - 2);
     if (a->text.n > 0)
         name = a->text;
-    conn_work(w, c)->shake = tls_handshake_connect(w->tls->client, name);
+    conn_work(w, c)->shake = tls_handshake_connect(w->tls->client[a->id], name);
     w->streams.shaking += c->work->shake != NULL;
     return c->work->shake != NULL;
 }

@@ -8,6 +8,7 @@
 #include "net/net_int.h"
 
 enum { SEAL_PIECES_MAX = 256 };
+#define SHAKE_SILENCE NS_S /* of a server to our handshake, before it is worth a word */
 
 /* ---- handshakes -------------------------------------------------------------------------------
  */
@@ -42,6 +43,41 @@ static void begin_shake(struct worker *w, struct conn *c)
     }
     s->shaking++;
     shorten_shake(w, c);
+}
+
+/* Whose fault it is when calls do not go where they should: the operator's, mostly. */
+static void tell_of_failure(struct worker *w, const struct conn *c, struct slice name,
+                            const char *why)
+{
+    char bytes[512];
+    struct text t = text_into(bytes, sizeof bytes);
+    if (c->slot < FLOW_OUT)
+        return;
+    TEXT_LIT(&t, "tls://");
+    addr_put(&t, &c->peer);
+    if (name.n > 0) {
+        TEXT_LIT(&t, " as ");
+        text_put(&t, slice_take(name, 255));
+    }
+    TEXT_LIT(&t, ": ");
+    text_put(&t, slice_cstr(why));
+    log_notice(w, NOTICE_TLS_FAILED, text_slice(&t));
+}
+
+void conn_tell_shake_broke(struct worker *w, const struct conn *c, int error)
+{
+    const dur_ns within = w->config->engine.edge.connect_timeout;
+    if (c->work == NULL || c->work->shake == NULL)
+        return;
+    if (error == ECANCELED) { /* taken back: the caller gave up, or we did, after a silence */
+        if (mono_since(c->until, w->now) + SHAKE_SILENCE > within)
+            return;
+        error = ETIMEDOUT;
+    }
+    tell_of_failure(w, c, tls_handshake_info(c->work->shake).server_name,
+                    error == 0           ? "it ended the connection within the handshake"
+                    : error == ETIMEDOUT ? "no handshake in time"
+                                         : strerror(error));
 }
 
 static void shake_done(struct worker *w, struct conn *c)
@@ -86,6 +122,8 @@ size_t conn_shake(struct worker *w, struct conn *c, const char *p, size_t n)
         return used;
     }
     if (result == TLS_STEP_FAILED) {
+        struct tls_info info = tls_handshake_info(k->shake);
+        tell_of_failure(w, c, info.server_name, info.failure_text);
         w->count.tls_failed++;
         conn_drop_shake(w, c);
         conn_end(w, c, EPROTO);
@@ -154,6 +192,9 @@ void conn_tls_ended(struct worker *w, struct conn *c, int result)
         return;
     if (result == TLS_ALERT) {
         w->count.tls_alerts++;
+        tell_of_failure(w, c, SLICE_NONE,
+                        "it ended the connection with an alert; perhaps it does not believe the "
+                        "certificate that we showed, or wants one");
         conn_doom(w, c, ECONNRESET);
         return;
     }

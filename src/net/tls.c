@@ -230,23 +230,17 @@ static void warn_of_dates(X509 *x, const char *path, char *why)
         say(why, "%s: the certificate is not valid yet", path);
 }
 
-static bool identity_load(struct tls_identity *id, const struct config_cert *files, char *why)
+/* Gives `ctx` a certificate and its key; says in `why` what is wrong, or a warning. */
+static bool use_cert(SSL_CTX *ctx, const struct config_cert *files, char *why)
 {
     char cert[PATH_BYTES_MAX], key[PATH_BYTES_MAX];
-    char warning[TLS_WHY_BYTES_MAX] = "";
     if (!readable(files->cert, cert, why) || !readable(files->key, key, why))
         return false;
-    id->ctx = ctx_new(TLS_server_method());
-    if (id->ctx == NULL) {
-        say(why, "TLS cannot be set up: %s", reason());
-        return false;
-    }
-    if (SSL_CTX_use_certificate_chain_file(id->ctx, cert) != 1) {
+    if (SSL_CTX_use_certificate_chain_file(ctx, cert) != 1) {
         say(why, "%s: no usable certificate in PEM: %s", cert, reason());
         return false;
     }
-    X509 *x = SSL_CTX_get0_certificate(id->ctx);
-    if (SSL_CTX_use_PrivateKey_file(id->ctx, key, SSL_FILETYPE_PEM) != 1) {
+    if (SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) != 1) {
         if (ERR_GET_REASON(ERR_peek_last_error()) == X509_R_KEY_VALUES_MISMATCH ||
             ERR_GET_REASON(ERR_peek_last_error()) == X509_R_KEY_TYPE_MISMATCH)
             say(why, "%s: not the key of the certificate in %s", key, cert);
@@ -254,14 +248,24 @@ static bool identity_load(struct tls_identity *id, const struct config_cert *fil
             say(why, "%s: no usable private key in PEM, without a passphrase: %s", key, reason());
         return false;
     }
-    if (SSL_CTX_check_private_key(id->ctx) != 1) {
+    if (SSL_CTX_check_private_key(ctx) != 1) {
         say(why, "%s: not the key of the certificate in %s", key, cert);
         return false;
     }
-    tls_server_names(x, add_name, id);
-    warn_of_dates(x, cert, warning);
-    if (warning[0] != '\0')
-        memcpy(why, warning, sizeof warning);
+    warn_of_dates(SSL_CTX_get0_certificate(ctx), cert, why);
+    return true;
+}
+
+static bool identity_load(struct tls_identity *id, const struct config_cert *files, char *why)
+{
+    id->ctx = ctx_new(TLS_server_method());
+    if (id->ctx == NULL) {
+        say(why, "TLS cannot be set up: %s", reason());
+        return false;
+    }
+    if (!use_cert(id->ctx, files, why))
+        return false;
+    tls_server_names(SSL_CTX_get0_certificate(id->ctx), add_name, id);
     return true;
 }
 
@@ -453,17 +457,8 @@ static int on_verify_server(int ok, X509_STORE_CTX *store)
     return ok;
 }
 
-static bool client_load(struct tls_client *c, struct slice ca, bool is_trusting, char *why)
+static bool client_trust(struct tls_client *c, struct slice ca, char *why)
 {
-    c->ctx = ctx_new(TLS_client_method());
-    if (c->ctx == NULL || c->common.bio == NULL) {
-        say(why, "TLS cannot be set up: %s", reason());
-        return false;
-    }
-    (void)SSL_CTX_set_session_cache_mode(c->ctx, SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_verify(c->ctx, is_trusting ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, on_verify_server);
-    if (is_trusting)
-        return true;
     if (ca.n == 0) {
         trust(c->ctx, NULL);
         if (SSL_CTX_set_default_verify_paths(c->ctx) == 1)
@@ -481,6 +476,23 @@ static bool client_load(struct tls_client *c, struct slice ca, bool is_trusting,
     return true;
 }
 
+static bool client_load(struct tls_client *c, const struct config_tls_client *from, char *why)
+{
+    c->ctx = ctx_new(TLS_client_method());
+    if (c->ctx == NULL || c->common.bio == NULL) {
+        say(why, "TLS cannot be set up: %s", reason());
+        return false;
+    }
+    (void)SSL_CTX_set_session_cache_mode(c->ctx, SSL_SESS_CACHE_OFF);
+    if (from->verify) {
+        SSL_CTX_set_verify(c->ctx, SSL_VERIFY_PEER, on_verify_server);
+        if (!client_trust(c, from->ca, why))
+            return false;
+    }
+    const struct config_cert own = {from->cert, from->key};
+    return from->cert.n == 0 || use_cert(c->ctx, &own, why);
+}
+
 static void client_free(struct tls_client *c)
 {
     SSL_CTX_free(c->ctx);
@@ -488,7 +500,7 @@ static void client_free(struct tls_client *c)
     free(c);
 }
 
-static struct tls_client *client_make(struct slice ca, bool is_trusting, char *why)
+struct tls_client *tls_client_new(const struct config_tls_client *from, char *why)
 {
     why[0] = '\0';
     ERR_clear_error();
@@ -499,22 +511,12 @@ static struct tls_client *client_make(struct slice ca, bool is_trusting, char *w
     }
     atomic_init(&c->common.count, 1);
     c->common.bio = tls_bio_method();
-    bool ok = client_load(c, ca, is_trusting, why);
+    bool ok = client_load(c, from, why);
     ERR_clear_error();
     if (ok)
         return c;
     client_free(c);
     return NULL;
-}
-
-struct tls_client *tls_client_new(struct slice ca, char *why)
-{
-    return client_make(ca, false, why);
-}
-
-struct tls_client *tls_client_new_trusting(char *why)
-{
-    return client_make(SLICE_NONE, true, why);
 }
 
 struct tls_client *tls_client_take(struct tls_client *c)

@@ -52,14 +52,8 @@ void tls_server_release(struct tls_server *s);
 /* Whom we ask when we connect, and whom we believe; counted like a server. */
 struct tls_client;
 
-/* `ca` is a PEM file of those who may sign servers; empty = the system's. NULL and `why` as above.
- */
-struct tls_client *tls_client_new(struct slice ca, char *why);
-
-/* One that believes whoever answers: for a tool that measures, never for an edge. */
-struct tls_client *tls_client_new_trusting(char *why);
-
-/* As for a server. */
+/* Reads the PEM files of `c`. NULL and `why` as above. */
+struct tls_client *tls_client_new(const struct config_tls_client *c, char *why);
 struct tls_client *tls_client_take(struct tls_client *c);
 void tls_client_release(struct tls_client *c);
 
@@ -89,8 +83,8 @@ enum tls_failure {
 /* Begins. Takes a count of the server. NULL when memory is short. */
 struct tls_handshake *tls_handshake_new(struct tls_server *s);
 
-/* The same for a connection of ours: `name` is sent as SNI and must be in the certificate; as an
- * address ("192.0.2.1") only the latter. */
+/* The same for a connection of ours: `name` is sent as SNI and, unless the client believes
+ * everybody, must be in the certificate; as an address ("192.0.2.1") only the latter. */
 struct tls_handshake *tls_handshake_connect(struct tls_client *c, struct slice name);
 
 /* Goes on with `n` bytes of the peer (0 to begin as a client); *ret_used of them are taken, which

@@ -327,6 +327,8 @@ static int failed_in_ssl(struct tls_handshake *h)
 {
     unsigned long error = ERR_peek_error();
     const char *text = ERR_reason_error_string(error);
+    if (h->client != NULL) /* for the log: whom did we expect? */
+        (void)keep_names(h);
     if (error != 0 && ERR_GET_LIB(error) == ERR_LIB_SSL &&
         ERR_GET_REASON(error) == SSL_R_CERTIFICATE_VERIFY_FAILED)
         text = X509_verify_cert_error_string(SSL_get_verify_result(h->ssl));
@@ -487,8 +489,10 @@ void tls_handshake_flow(const struct tls_handshake *h, struct tls_flow *ret_flow
 
 struct tls_info tls_handshake_info(const struct tls_handshake *h)
 {
+    const bool asks = h->client != NULL && h->ssl != NULL; /* nothing is kept yet */
     return (struct tls_info){
-        .server_name = slice_of(h->names, h->sni_n),
+        .server_name = asks ? slice_cstr(SSL_get_servername(h->ssl, TLSEXT_NAMETYPE_host_name))
+                            : slice_of(h->names, h->sni_n),
         .peer_names = slice_of(h->names != NULL ? h->names + h->sni_n : NULL, h->peer_n),
         .failure = (enum tls_failure)h->failure,
         .failure_text = h->failure_text,

@@ -59,6 +59,7 @@
     X(sends_failed, "messages that the transport refused")                                         \
     X(connects, "connections opened to targets")                                                   \
     X(connects_failed, "connections that could not be opened")                                     \
+    X(connections_reused, "requests sent on a connection that their target opened (RFC 5923)")     \
     X(flows_accepted, "stream connections accepted")                                               \
     X(pings, "keep-alives answered")                                                               \
     X(pings_sent, "keep-alives sent on connections of phones")                                     \
@@ -134,6 +135,7 @@ enum notice {
     NOTICE_TABLE_FULL,      /* text = which */
     NOTICE_POOL_EMPTY,      /* text = the pool: no target may be asked */
     NOTICE_SESSION_CIRCLES, /* text = the Session-ID */
+    NOTICE_TLS_FAILED,      /* text = where, whom we expected there, what is wrong */
 };
 
 /* ---- writing --------------------------------------------------------------------------------- */

@@ -293,6 +293,12 @@ void pool__pick(const struct pools *p, const struct target *t, struct pool_pick 
     };
 }
 
+uint32_t pool_target_peer(const struct pools *p, handle target)
+{
+    const struct target *t = pool__target(p, target);
+    return t != NULL ? t->opts->peer : 0;
+}
+
 void pool_heard(struct pools *p, handle target, mono_ns now)
 {
     struct target *t = pool__target(p, target);

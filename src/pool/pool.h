@@ -38,6 +38,7 @@ struct pool_target_opts {
     uint16_t weight;       /* 1..1000 */
     bool has_tcp;          /* UDP target that may also be reached by TCP on the same port */
     struct slice zone;     /* empty: every zone's */
+    uint32_t peer;         /* the caller's own: who is expected there; 0 = whoever */
 };
 
 struct pool_opts {
@@ -131,6 +132,9 @@ void pool_heard(struct pools *p, handle target, mono_ns now);
 
 /* When was it last heard; 0 = never. `false` for a stale handle. */
 MUST_USE bool pool_last_heard(const struct pools *p, handle target, mono_ns *ret_at);
+
+/* Its pool_target_opts.peer; 0 for a stale handle. */
+uint32_t pool_target_peer(const struct pools *p, handle target);
 
 /* Is it (still) fit in the sense above, panic not considered? */
 bool pool_is_fit(const struct pools *p, handle target, mono_ns now);

@@ -105,7 +105,9 @@ enum action_kind {
     ACT_SEND,      /* a datagram: listener's socket -> dest; iov */
     ACT_SEND_FLOW, /* on a stream: flow; iov. A flow still connecting queues it. */
     ACT_CONNECT,   /* open `flow` to dest by transport, from listener's address if it has one;
-                      timeout_ns; answered by EV_FLOW_OPENED or EV_CONNECT_FAILED */
+                      timeout_ns; over TLS `text` is whom its certificate must name (empty: the
+                      address) and `id` which client of the configuration's connects; answered by
+                      EV_FLOW_OPENED or EV_CONNECT_FAILED */
     ACT_CLOSE,     /* close `flow` once what was queued has left */
     ACT_HANDOVER,  /* give `hand` to another worker: it gets an EV_HANDED */
     ACT_RESOLVE,   /* RFC 3263: name, port (0 none), transport (255 = not given), id */
@@ -156,7 +158,7 @@ struct action {
     dur_ns timeout_ns;
     uint64_t id;
     uint64_t cursor;
-    struct slice text; /* ACT_RESOLVE: name; ACT_NOTICE: text; ACT_LOG: the record */
+    struct slice text; /* ACT_RESOLVE, ACT_CONNECT: name; ACT_NOTICE: text; ACT_LOG: the record */
     struct hand hand;  /* ACT_HANDOVER; the message is iov */
 };
 

@@ -365,8 +365,10 @@ static const struct {
     {"later: border", SMALL "roles: {border: {}}\n", "5:9: `border` is not in this version"},
     {"later: admin", SMALL "admin: {}\n", "5:1: `admin` is not in this version"},
     {"later: capture", SMALL "capture: {}\n", "5:1: `capture` is not in this version"},
-    {"later: tls towards a server", TARGET("\"tls://10.0.0.1:5061\""),
-     "3:28: tls:// towards a server is not in this version; write udp:// or tcp://\n"},
+    {"ws towards a server", TARGET("\"ws://10.0.0.1\""),
+     "3:28: ws:// is how browsers come, no way to a server; write udp://, tcp:// or tls://\n"},
+    {"wss towards a server", TARGET("\"wss://10.0.0.1\""),
+     "3:28: wss:// is how browsers come, no way to a server"},
 
     {"listener without side", LISTENER("{bind: \"udp://127.0.0.1:5060\"}"),
      "3:5: a listener has no `side`; add side: outside, or inside\n"},

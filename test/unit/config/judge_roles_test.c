@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * covers: judge_roles.c, judge_secure.c, users.c, pem.c */
+ * covers: judge_roles.c, judge_secure.c, judge_peers.c, users.c, pem.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -361,6 +361,78 @@ static void words_stand_for_nothing(void **state)
     config_free(c);
 }
 
+#define SECURE(targets, rest)                                                                      \
+    NODE LISTEN "pools: {border: {targets: [" targets "]" rest "}}\n"                              \
+                "routes: [{from: outside, to: border}]\n"
+
+static const struct edge_peer *peer_of_target(const struct config *c, unsigned pool, unsigned i)
+{
+    uint32_t at = c->engine.edge.pools[pool].targets[i].peer;
+    return at > 0 ? &c->engine.edge.peers[at - 1] : NULL;
+}
+
+static void who_is_expected_over_tls(void **state)
+{
+    (void)state;
+    struct config *c = good(
+        "node: {name: edge-1, id: 1}\n"
+        "secrets: {tokens: tokens}\n"
+        "tls: {ca: a.pem, cert: b.pem, key: b.key}\n"
+        "listeners:\n"
+        "  - {bind: \"tls://127.0.0.1\", side: inside, cert: b.pem, key: b.key, client_ca: a.pem}\n"
+        "  - {bind: \"udp://127.0.0.1\", side: outside}\n"
+        "pools:\n"
+        "  one: {targets: [\"udp://10.0.0.9\", {uri: \"tls://10.0.0.2\", name: PBX.Example.com},\n"
+        "                  {uri: \"tls://10.0.0.1:5071\", name: \"[2001:db8::1]\"}]}\n"
+        "  two: {targets: [{uri: \"tls://10.0.0.2\", name: pbx.example.com}, \"tls://10.0.0.3\"],\n"
+        "        tls: {ca: b.pem}}\n"
+        "  any: {targets: [\"tls://10.0.0.4\"], tls: {verify: false, cert: a.pem, key: a.key}}\n"
+        "routes: [{from: outside, to: one}]\n"
+        "fleet: [{id: 2, inside: \"tls://10.0.0.8\", name: e2.example.com}]\n");
+    const struct edge_opts *o = &c->engine.edge;
+    assert_int_equal(o->peer_count, 6);
+    for (uint32_t i = 1; i < o->peer_count; i++)
+        assert_true(memcmp(&o->peers[i - 1].addr, &o->peers[i].addr, sizeof(struct addr)) <= 0);
+    assert_null(peer_of_target(c, 0, 0));
+    const struct edge_peer *pbx = peer_of_target(c, 0, 1), *six = peer_of_target(c, 0, 2);
+    const struct edge_peer *other = peer_of_target(c, 1, 0), *plain = peer_of_target(c, 1, 1);
+    const struct edge_peer *any = peer_of_target(c, 2, 0), *fleet = &o->peers[5];
+    assert_slice(pbx->name, "pbx.example.com");
+    assert_int_equal(pbx->addr.port, 5061);
+    assert_true(pbx->shows_cert);
+    assert_slice(six->name, "2001:db8::1");
+    assert_slice(plain->name, "10.0.0.3");
+    /* By the file, by the pool, by nobody. */
+    assert_true(pbx->vouchers == o->listener[0].vouchers && pbx->vouchers != 0);
+    assert_int_equal(o->listener[1].vouchers, 0);
+    assert_true(other->vouchers != pbx->vouchers && other->vouchers != 0);
+    assert_true(any->vouchers == 0 && any->shows_cert);
+    /* The same name at the same address is another peer when others may vouch for it. */
+    assert_true(other->expects != pbx->expects && pbx->expects != 0);
+    assert_int_equal(c->tls_client_count, 4);
+    const struct config_tls_client *all = c->tls_clients;
+    assert_path(all[pbx->client].ca, "a.pem");
+    assert_path(all[pbx->client].cert, "b.pem");
+    assert_path(all[other->client].ca, "b.pem");
+    assert_path(all[other->client].key, "b.key");
+    assert_true(all[other->client].verify);
+    assert_false(all[any->client].verify);
+    assert_path(all[any->client].key, "a.key");
+    assert_slice(fleet->name, "e2.example.com");
+    assert_int_equal(fleet->client, 0);
+    assert_slice(all[other->client].where, "pool two: tls");
+    config_free(c);
+
+    c = good(SECURE("\"tls://10.0.0.1\"", ""));
+    assert_true(c->tls_clients[1].verify); /* by those of the system */
+    assert_int_equal(c->tls_clients[1].ca.n, 0);
+    assert_int_equal(c->engine.edge.peers[0].vouchers, 0);
+    config_free(c);
+    c = good(SMALL);
+    assert_int_equal(c->tls_client_count, 0);
+    config_free(c);
+}
+
 /* ---- what is wrong --------------------------------------------------------------------------- */
 
 #define LISTENER(line)                                                                             \
@@ -617,13 +689,54 @@ static const struct bad bad_fleets[] = {
      "6:25: nobody can be reached at `udp://224.0.0.1`"},
     {"out of reach", FLEET("{id: 2, inside: \"udp://[2001:db8::1]\"}"),
      "6:25: no listener can send to `udp://[2001:db8::1]`"},
-    {"tls", FLEET("{id: 2, inside: \"tls://10.0.0.6\"}"),
-     "6:25: tls:// towards a server is not in this version"},
+    {"wss", FLEET("{id: 2, inside: \"wss://10.0.0.6\"}"),
+     "6:25: wss:// is how browsers come, no way to a server; write udp://, tcp:// or tls://\n"},
+    {"a name that nobody is asked for",
+     FLEET("{id: 2, inside: \"udp://10.0.0.6\", name: e2.example.com}"),
+     "6:43: nobody is asked for a name over udp; take `name` out, or write tls://\n"},
     {"no address", FLEET("{id: 2}"),
      "6:9: a neighbour has no `inside`; add inside: \"udp://10.0.0.6:5060\"\n"},
     {"only an address", FLEET("\"udp://10.0.0.6\""),
      "6:9: a neighbour is a mapping: {KEY: VALUE}; this is a single value\n"},
 };
+
+static const struct bad bad_clients[] = {
+    {"no such authority", SECURE("\"tls://10.0.0.1\"", ", tls: {ca: x.pem}"),
+     "3:57: `x.pem` cannot be read: No such file or directory; write the path of a PEM file of "
+     "certificates\n"},
+    {"no certificate in it", SECURE("\"tls://10.0.0.1\"", ", tls: {ca: tokens}"),
+     "3:57: `tokens` begins with no certificate"},
+    {"another key", SECURE("\"tls://10.0.0.1\"", ", tls: {cert: a.pem, key: b.key}"),
+     "3:71: `b.key` is not the key of `a.pem`; write the two that were made together\n"},
+    {"a key that all can read", SECURE("\"tls://10.0.0.1\"", ", tls: {cert: a.pem, key: w.key}"),
+     "3:71: `w.key` is open to every user of this machine (mode 604)"},
+    {"no key", SECURE("\"tls://10.0.0.1\"", ", tls: {cert: a.pem}"),
+     "3:53: `cert` has no `key` beside it; add key: edge.key\n"},
+    {"no certificate", SECURE("\"tls://10.0.0.1\"", ", tls: {key: a.key}"),
+     "3:53: `key` has no `cert` beside it; add cert: edge.pem\n"},
+    {"nobody to sign for nobody", SECURE("\"tls://10.0.0.1\"", ", tls: {verify: false, ca: a.pem}"),
+     "3:68: with verify: false nobody is asked for who signed; take `ca` or `verify` out\n"},
+    {"a section without use", SECURE("\"udp://10.0.0.1\"", ", tls: {ca: a.pem}"),
+     "3:47: no target of this pool is tls://; take `tls` out, or write tls://HOST:PORT\n"},
+    {"a name without use", SECURE("{uri: \"tcp://10.0.0.1\", name: a.b}", ""),
+     "3:52: nobody is asked for a name over tcp; take `name` out, or write tls://\n"},
+    {"a name with a port", SECURE("{uri: \"tls://10.0.0.1\", name: \"a.b:1\"}", ""),
+     "3:58: `a.b:1` is more than a name; write example.com, without user or port\n"},
+    {"of the file", SMALL "tls: {ca: x.pem}\n", "5:11: `x.pem` cannot be read"},
+    {"of the file, in two", SMALL "tls: {cert: a.pem}\n", "5:7: `cert` has no `key` beside it"},
+    {"ourselves",
+     NODE "listeners: [{bind: \"tls://127.0.0.1\", side: inside, cert: a.pem, key: "
+          "a.key},\n  {bind: \"udp://127.0.0.1\", side: outside}]\n"
+          "pools: {border: {targets: [\"tls://127.0.0.1\"]}}\n"
+          "routes: [{from: outside, to: border}]\n",
+     "4:28: `tls://127.0.0.1` is our own listener of line 2"},
+};
+
+static void clients_must_be_good(void **state)
+{
+    (void)state;
+    check_bad(bad_clients, sizeof bad_clients / sizeof bad_clients[0]);
+}
 
 static void fleet_must_be_good(void **state)
 {
@@ -876,6 +989,8 @@ int main(void)
         cmocka_unit_test(listeners_must_be_good),
         cmocka_unit_test(roles_must_be_good),
         cmocka_unit_test(fleet_must_be_good),
+        cmocka_unit_test(clients_must_be_good),
+        cmocka_unit_test(who_is_expected_over_tls),
         cmocka_unit_test(users_are_read),
         cmocka_unit_test(users_must_be_good),
         cmocka_unit_test(many_users_load),

@@ -50,7 +50,7 @@ static struct flow *accept_at(struct flows *f, uint32_t slot, uint64_t gen)
 static struct flow *open_to(struct flows *f, unsigned i)
 {
     struct addr a = peer(i);
-    return flow_open(f, &a, 2, TP_TCP, SIDE_INSIDE, 5);
+    return flow_open(f, &a, 2, TP_TCP, SIDE_INSIDE, 0, 5);
 }
 
 static void accepted_by_slot(void **state)
@@ -74,7 +74,7 @@ static void accepted_by_slot(void **state)
     /* Never by its address. */
     struct addr a = peer(3);
     uint32_t count = 9;
-    assert_null(flow_to(s.flows, &a, TP_TCP, &count));
+    assert_null(flow_to(s.flows, &a, TP_TCP, 0, &count));
     assert_int_equal(count, 0);
     flow_forget(s.flows, w);
     assert_null(flow_get(s.flows, (struct flow_id){77, 3, WORKER}));
@@ -161,14 +161,14 @@ static void least_busy_of_a_peer(void **state)
     one->open = 5;
     two->open = 4;
     other->open = 0;
-    assert_ptr_equal(flow_to(s.flows, &a, TP_TCP, &count), two);
+    assert_ptr_equal(flow_to(s.flows, &a, TP_TCP, 0, &count), two);
     assert_int_equal(count, 2);
     two->closing = true;
-    assert_ptr_equal(flow_to(s.flows, &a, TP_TCP, &count), one);
+    assert_ptr_equal(flow_to(s.flows, &a, TP_TCP, 0, &count), one);
     assert_int_equal(count, 1);
-    assert_null(flow_to(s.flows, &a, TP_TLS, &count));
+    assert_null(flow_to(s.flows, &a, TP_TLS, 0, &count));
     a.port++;
-    assert_null(flow_to(s.flows, &a, TP_TCP, &count));
+    assert_null(flow_to(s.flows, &a, TP_TCP, 0, &count));
     end(&s);
 }
 
@@ -231,7 +231,7 @@ static void random_walk(void **state)
         }
         uint32_t count;
         struct addr a = peer(i);
-        assert_true((flow_to(s.flows, &a, TP_TCP, &count) != NULL) == (expected > 0));
+        assert_true((flow_to(s.flows, &a, TP_TCP, 0, &count) != NULL) == (expected > 0));
         assert_int_equal(count, expected);
     }
     end(&s);
@@ -242,20 +242,22 @@ static void back_off_doubles_to_its_ceiling(void **state)
     (void)state;
     struct scene s = begin();
     struct addr a = peer(1);
+    struct flow w = {.peer = a, .transport = TP_TCP};
     mono_ns now = 100 * NS_S;
     static const uint64_t expected_ms[] = {100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000};
-    assert_true(flow_may_connect(s.flows, &a, TP_TCP, now));
+    assert_true(flow_may_connect(s.flows, &a, TP_TCP, 0, now));
     for (size_t i = 0; i < sizeof expected_ms / sizeof expected_ms[0]; i++) {
-        flow_connect_result(s.flows, &a, TP_TCP, false, now);
-        assert_false(flow_may_connect(s.flows, &a, TP_TCP, now));
-        assert_false(flow_may_connect(s.flows, &a, TP_TCP, now + expected_ms[i] * NS_MS - 1));
-        assert_true(flow_may_connect(s.flows, &a, TP_TLS, now));
+        flow_connect_result(s.flows, &w, false, now);
+        assert_false(flow_may_connect(s.flows, &a, TP_TCP, 0, now));
+        assert_false(flow_may_connect(s.flows, &a, TP_TCP, 0, now + expected_ms[i] * NS_MS - 1));
+        assert_true(flow_may_connect(s.flows, &a, TP_TLS, 0, now));
+        assert_true(flow_may_connect(s.flows, &a, TP_TCP, 1, now)); /* another one there */
         now += expected_ms[i] * NS_MS;
-        assert_true(flow_may_connect(s.flows, &a, TP_TCP, now));
+        assert_true(flow_may_connect(s.flows, &a, TP_TCP, 0, now));
     }
-    flow_connect_result(s.flows, &a, TP_TCP, true, now);
-    flow_connect_result(s.flows, &a, TP_TCP, false, now);
-    assert_true(flow_may_connect(s.flows, &a, TP_TCP, now + 100 * NS_MS));
+    flow_connect_result(s.flows, &w, true, now);
+    flow_connect_result(s.flows, &w, false, now);
+    assert_true(flow_may_connect(s.flows, &a, TP_TCP, 0, now + 100 * NS_MS));
     end(&s);
 }
 
@@ -267,17 +269,17 @@ static void back_off_of_many(void **state)
     struct scene s = begin();
     mono_ns now = 100 * NS_S;
     for (unsigned i = 0; i < DEAD; i++) {
-        struct addr a = peer(i);
-        flow_connect_result(s.flows, &a, TP_TCP, false, now);
+        struct flow w = {.peer = peer(i), .transport = TP_TCP};
+        flow_connect_result(s.flows, &w, false, now);
     }
     unsigned held = 0;
     for (unsigned i = 0; i < DEAD; i++) {
         struct addr a = peer(i);
-        held += !flow_may_connect(s.flows, &a, TP_TCP, now);
+        held += !flow_may_connect(s.flows, &a, TP_TCP, 0, now);
     }
     assert_true(held >= DEAD - 1);
     struct addr other = peer(1000);
-    assert_true(flow_may_connect(s.flows, &other, TP_TCP, now));
+    assert_true(flow_may_connect(s.flows, &other, TP_TCP, 0, now));
     end(&s);
 }
 
@@ -355,8 +357,18 @@ static void names_of_peers(void **state)
     assert_int_equal(flow_name(s.flows, other).n, 0);
     char text[400];
     memset(text, 'n', sizeof text);
+    flow_set_name(s.flows, w, slice_of(text, FLOW_NAME_BYTES_MAX));
+    assert_int_equal(flow_name(s.flows, w).n, FLOW_NAME_BYTES_MAX);
+    /* Of more than there is room for, whole names or none: half of one is somebody else's. */
+    flow_set_name(s.flows, w, slice_of(text, FLOW_NAME_BYTES_MAX + 1));
+    assert_int_equal(flow_name(s.flows, w).n, 0);
+    text[FLOW_NAME_BYTES_MAX] = ' ';
     flow_set_name(s.flows, w, slice_of(text, sizeof text));
     assert_int_equal(flow_name(s.flows, w).n, FLOW_NAME_BYTES_MAX);
+    text[FLOW_NAME_BYTES_MAX] = 'n';
+    text[100] = text[200] = ' ';
+    flow_set_name(s.flows, w, slice_of(text, sizeof text));
+    assert_int_equal(flow_name(s.flows, w).n, 200);
     /* They go with their flow, and none is lost. */
     for (unsigned i = 0; i < 100; i++) {
         flow_forget(s.flows, w);
@@ -371,9 +383,85 @@ static void names_of_peers(void **state)
     end(&s);
 }
 
+/* At one address there may be several, told apart by whom a certificate must name. */
+static void others_at_the_same_address(void **state)
+{
+    (void)state;
+    struct scene s = begin();
+    struct addr a = peer(1);
+    uint32_t count;
+    struct flow *one = flow_open(s.flows, &a, 2, TP_TLS, SIDE_INSIDE, 11, 5);
+    struct flow *two = flow_open(s.flows, &a, 2, TP_TLS, SIDE_INSIDE, 22, 5);
+    assert_ptr_equal(flow_to(s.flows, &a, TP_TLS, 11, &count), one);
+    assert_int_equal(count, 1);
+    assert_ptr_equal(flow_to(s.flows, &a, TP_TLS, 22, &count), two);
+    assert_null(flow_to(s.flows, &a, TP_TLS, 0, &count));
+    flow_forget(s.flows, one);
+    assert_null(flow_to(s.flows, &a, TP_TLS, 11, &count));
+    assert_ptr_equal(flow_to(s.flows, &a, TP_TLS, 22, &count), two);
+    end(&s);
+}
+
+static void aliases(void **state)
+{
+    (void)state;
+    struct scene s = begin();
+    struct flow *w = accept_at(s.flows, 1, 9), *newer = accept_at(s.flows, 2, 10);
+    flow_add_alias(s.flows, w, 7); /* without a proven name: none */
+    assert_null(flow_of_alias(s.flows, 7));
+    flow_set_name(s.flows, w, SLICE("trunk.example.com"));
+    assert_null(flow_of_alias(s.flows, 7));
+    flow_add_alias(s.flows, w, 7);
+    flow_add_alias(s.flows, w, 7);
+    assert_int_equal(flow_aliases(s.flows, w), 1);
+    assert_ptr_equal(flow_of_alias(s.flows, 7), w);
+    assert_null(flow_of_alias(s.flows, 8));
+
+    /* Who spoke last has it. */
+    flow_set_name(s.flows, newer, SLICE("trunk.example.com"));
+    flow_add_alias(s.flows, newer, 7);
+    newer->last_in = w->last_in + 1;
+    assert_ptr_equal(flow_of_alias(s.flows, 7), newer);
+    w->last_in = newer->last_in + 1;
+    assert_ptr_equal(flow_of_alias(s.flows, 7), w);
+    w->closing = true;
+    assert_ptr_equal(flow_of_alias(s.flows, 7), newer);
+
+    /* It ends with the flow, and does not come to the next one in its place. */
+    flow_forget(s.flows, newer);
+    assert_null(flow_of_alias(s.flows, 7));
+    newer = accept_at(s.flows, 2, 11);
+    assert_null(flow_of_alias(s.flows, 7));
+    flow_set_name(s.flows, newer, SLICE("trunk.example.com"));
+    assert_null(flow_of_alias(s.flows, 7));
+
+    /* Bounded. */
+    for (uint64_t i = 0; i < 100; i++)
+        flow_add_alias(s.flows, newer, 1000 + i);
+    assert_int_equal(flow_aliases(s.flows, newer), FLOW_ALIASES_MAX);
+    flow_forget(s.flows, newer);
+    flow_forget(s.flows, w);
+    for (unsigned i = 0; i < 100; i++) { /* none is left in the table */
+        w = accept_at(s.flows, 1, 100 + i);
+        flow_set_name(s.flows, w, SLICE("trunk.example.com"));
+        flow_add_alias(s.flows, w, 5000 + i);
+        assert_ptr_equal(flow_of_alias(s.flows, 5000 + i), w);
+        flow_forget(s.flows, w);
+    }
+
+    /* A connection of ours has none: it is found by whom it was opened to. */
+    struct flow *ours = open_to(s.flows, 1);
+    flow_set_name(s.flows, ours, SLICE("peer.example.com"));
+    flow_add_alias(s.flows, ours, 3);
+    assert_null(flow_of_alias(s.flows, 3));
+    end(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(others_at_the_same_address),
+        cmocka_unit_test(aliases),
         cmocka_unit_test(accepted_by_slot),
         cmocka_unit_test(ids_are_never_used_twice),
         cmocka_unit_test(table_of_ours_is_bounded),

@@ -1153,8 +1153,11 @@ static void test_a_connection_of_ours(void **state)
     int listener = tcp_listen(&any, false), other = tcp_listen(&any, false);
     (void)connect_ours(other, "weir.test"); /* nobody says whom to believe */
     assert_string_equal("failed 0 811c9dc5\n", notes());
-    x->w->tls->client = tls_client_new(slice_cstr(x->cert_path), why);
-    assert_non_null(x->w->tls->client);
+    const struct config_tls_client whom = {.ca = slice_cstr(x->cert_path), .verify = true};
+    x->w->tls->client = (struct tls_client **)calloc(1, sizeof(struct tls_client *));
+    x->w->tls->client[0] = tls_client_new(&whom, why);
+    x->w->tls->client_count = 1;
+    assert_non_null(x->w->tls->client[0]);
     struct flow_id flow = connect_ours(listener, "weir.test");
     accept_shake(&p, listener);
     assert_int_equal(1, noted("opened 9 ")); /* with the name that it proved */

@@ -739,7 +739,10 @@ static void test_our_clients(void **state)
             char why[TLS_WHY_BYTES_MAX], wire[256];
             struct tls_server *s =
                 server_make(cases[i].server, 1, TLS_USE_SIP, slice_of(secrets, 32));
-            struct tls_client *c = tls_client_new(slice_cstr(cases[i].ca->cert_path), why);
+            struct tls_client *c =
+                tls_client_new(&(struct config_tls_client){.ca = slice_cstr(cases[i].ca->cert_path),
+                                                           .verify = true},
+                               why);
             struct tls_handshake *a = tls_handshake_connect(c, slice_cstr(cases[i].host));
             struct tls_handshake *b = tls_handshake_new(s);
             tls_client_release(c);
@@ -769,8 +772,9 @@ static void test_our_clients(void **state)
             tls_server_release(s);
         }
     char why[TLS_WHY_BYTES_MAX];
-    assert_null(tls_client_new(SLICE("/nonexistent/ca.pem"), why));
-    struct tls_client *c = tls_client_new(SLICE_NONE, why);
+    assert_null(tls_client_new(
+        &(struct config_tls_client){.ca = SLICE("/nonexistent/ca.pem"), .verify = true}, why));
+    struct tls_client *c = tls_client_new(&(struct config_tls_client){.verify = true}, why);
     assert_non_null(c);
     assert_null(tls_handshake_connect(c, SLICE("")));
     assert_null(tls_handshake_connect(c, SLICE("a\0b")));
