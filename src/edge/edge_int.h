@@ -92,7 +92,6 @@ struct relay {
     bool inside_only : 1;
     bool forks : 1;
     bool fork_due : 1; /* there was no room in the step for more branches */
-    bool emergency : 1;
     bool storing : 1; /* what `hops` holds is on its way to the store */
     uint16_t target_status;
     uint32_t first_us;
@@ -217,7 +216,6 @@ struct edge {
     mono_ns now;
     uint64_t wall_ns;
     struct sip_msg msg; /* the event's message */
-    uint8_t class;      /* enum guard_class, of a new request */
     struct sip_facts facts;
     struct sip_msg kept; /* a kept request, read again */
     struct sip_edits edits;
@@ -340,6 +338,7 @@ bool route_to_uri(struct edge *e, struct where *w, const struct sip_uri *u);
 /* ---- shed.c ------------------------------------------------------------------------------------
  */
 bool shed_request(struct edge *e, const struct origin *from, const struct event *ev);
+bool is_emergency(const struct edge *e, const struct sip_msg *m);
 void shed_note(struct edge *e, const struct origin *from, enum guard_what what);
 void shed_done(struct edge *e, const struct relay *r);
 void shed_done_elsewhere(struct edge *e, struct flow_id flow, struct slice answer);

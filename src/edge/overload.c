@@ -36,8 +36,8 @@ void oc_heard(struct edge *e, const struct try *t)
 {
     struct slice params = e->facts.via.params, value, other;
     uint64_t percent, validity_ms = 500, seq = 0;
-    if (!e->opts->overload || handle_is_none(t->hop.target) || !sip_param(params, SLICE("oc"), &value) ||
-        text_parse_u64(value, 100, &percent) != 0)
+    if (!e->opts->overload || handle_is_none(t->hop.target) ||
+        !sip_param(params, SLICE("oc"), &value) || text_parse_u64(value, 100, &percent) != 0)
         return;
     if (sip_param(params, SLICE("oc-validity"), &other) &&
         text_parse_u64(other, UINT32_MAX, &validity_ms) != 0)
@@ -49,7 +49,8 @@ void oc_heard(struct edge *e, const struct try *t)
                    e->now);
 }
 
-/* May this relay's request go to that target, or is it one of those that it wants less of? */
+/* May this relay's request, which e->edits are made on, go to that target, or is it one of those
+ * that it wants less of? */
 bool oc_admits(struct edge *e, const struct relay *r, handle target)
 {
     struct overload *o = &e->overload[target.slot];
@@ -60,7 +61,7 @@ bool oc_admits(struct edge *e, const struct relay *r, handle target)
         class = CLASS_IN_DIALOG;
     else if (r->method == SIP_M_REGISTER)
         class = CLASS_REGISTER;
-    else if (r->emergency)
+    else if (is_emergency(e, e->edits.m))
         class = CLASS_EMERGENCY;
     if (r->method == SIP_M_BYE || r->method == SIP_M_PRACK)
         class = CLASS_FINISHES;

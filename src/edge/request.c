@@ -319,7 +319,6 @@ static void relay_fill(struct edge *e, struct relay *r, const struct origin *fro
     r->method = f->method;
     r->record_route = makes_dialog(f);
     r->in_dialog = f->to_tag.n > 0;
-    r->emergency = e->class == CLASS_EMERGENCY;
     r->by_token = w->by_token;
     r->inside_only = w->inside_only;
     r->first_us = UINT32_MAX;

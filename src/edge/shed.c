@@ -9,16 +9,17 @@
  */
 
 /* RFC 5031: urn:service:sos and what is below it; and the user part that phones turn it into. */
-static bool is_emergency(const struct edge *e)
+bool is_emergency(const struct edge *e, const struct sip_msg *m)
 {
     static const struct slice sos = {"urn:service:sos", 15};
-    struct slice uri = sip_slice(&e->msg, e->msg.uri);
-    if (uri.n >= sos.n && slice_equal_nocase(slice_take(uri, sos.n), sos))
-        return uri.n == sos.n || uri.p[sos.n] == '.' || uri.p[sos.n] == ';';
-    if (!is_sip(&e->facts.uri) || e->facts.uri.user.n == 0)
+    struct slice text = sip_slice(m, m->uri);
+    struct sip_uri uri;
+    if (text.n >= sos.n && slice_equal_nocase(slice_take(text, sos.n), sos))
+        return text.n == sos.n || text.p[sos.n] == '.' || text.p[sos.n] == ';';
+    if (e->opts->emergency_count == 0 || sip_uri_parse(text, &uri) != 0 || uri.user.n == 0)
         return false;
     for (uint16_t i = 0; i < e->opts->emergency_count; i++)
-        if (slice_equal_nocase(e->facts.uri.user, e->opts->emergency[i]))
+        if (slice_equal_nocase(uri.user, e->opts->emergency[i]))
             return true;
     return false;
 }
@@ -43,7 +44,7 @@ static enum guard_class class_of(struct edge *e, const struct origin *from)
         return is_known(e, from) ? CLASS_REFRESH : CLASS_REGISTER;
     if (e->msg.method == SIP_M_OPTIONS) /* a neighbour's probe costs less than being shunned */
         return from->side == SIDE_OUTSIDE ? CLASS_PROBE : CLASS_IN_DIALOG;
-    return is_emergency(e) ? CLASS_EMERGENCY : CLASS_CALL;
+    return is_emergency(e, &e->msg) ? CLASS_EMERGENCY : CLASS_CALL;
 }
 
 /* ---- refusing -------------------------------------------------------------------------------- */
@@ -82,7 +83,6 @@ void shed_note(struct edge *e, const struct origin *from, enum guard_what what)
 bool shed_request(struct edge *e, const struct origin *from, const struct event *ev)
 {
     enum guard_class class = class_of(e, from);
-    e->class = (uint8_t) class;
     if (is_limited(from) && class < CLASS_IN_DIALOG) {
         enum guard_why why =
             guard_charge(e->guard, &from->source, GUARD_REQUESTS, is_proven(e, from), e->now);

@@ -108,7 +108,8 @@ static void bytes_for_a_connection_of_another_worker(void **state)
     world_answer(w[0], "alice", "BYE", 200, NULL);
     EXPECT(w[0], "0 hand 1 200 BYE");
     world_hand(w[0], w[1]);
-    EXPECT(w[1], "0 udp2 a 200 BYE");
+    EXPECT(w[1], "0 hand 0 ?", "0 udp2 a 200 BYE"); /* the call over that connection is over */
+    world_hand(w[1], w[0]);
     free(text);
     drained(w[0]);
     drained(w[1]);
