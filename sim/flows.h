@@ -111,6 +111,7 @@ struct fl_ask { /* a client transaction of a phone */
     uint32_t cseq;
     uint16_t status;
     uint8_t resends;
+    mono_ns at;
     mono_ns until; /* then it has to be over, or is given up */
     struct packet *sent;
 };
@@ -119,7 +120,7 @@ struct fl_ring { /* an INVITE at a phone */
     bool used, over, answered, acked;
     uint16_t phone, flow;
     uint32_t gen;
-    mono_ns at;
+    mono_ns at; /* when its call began */
     char branch[64], call_id[64], tag[16];
     struct packet *request, *last;
     uint8_t resends;

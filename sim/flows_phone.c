@@ -141,6 +141,7 @@ static struct fl_ask *ask_new(struct fl_world *w, unsigned phone, unsigned flow,
                              .flow = (uint16_t)flow,
                              .method = (uint8_t)method,
                              .to = FL_NONE,
+                             .at = w->now,
                              .until = w->now + 40 * NS_S};
         snprintf(a->branch, sizeof a->branch, "z9hG4bK%u", ++w->words);
         snprintf(a->tag, sizeof a->tag, "t%u", ++w->words);
@@ -439,6 +440,15 @@ static bool rings_in_vain(const struct fl_world *w, const struct fl_ring *r)
            (conn != FL_NONE && w->conn[conn].dying);
 }
 
+/* An INVITE over UDP may have been repeated for long. */
+static mono_ns call_began(const struct fl_world *w, struct slice call_id)
+{
+    for (unsigned i = 0; i < FL_ASKS; i++)
+        if (w->ask[i].method == SIP_M_INVITE && slice_equal(call_id, slice_cstr(w->ask[i].call_id)))
+            return w->ask[i].at;
+    return w->now;
+}
+
 static void check_rings_once(struct fl_world *w, unsigned phone, struct slice call_id)
 {
     for (unsigned i = 0; i < FL_RINGS; i++) {
@@ -482,8 +492,11 @@ static void on_invite(struct fl_world *w, unsigned phone, unsigned flow, const s
     uint32_t gen = vacant->gen + 1;
     free(vacant->request);
     free(vacant->last);
-    *vacant = (struct fl_ring){
-        .used = true, .gen = gen, .at = w->now, .phone = (uint16_t)phone, .flow = (uint16_t)flow};
+    *vacant = (struct fl_ring){.used = true,
+                               .gen = gen,
+                               .at = call_began(w, f->call_id),
+                               .phone = (uint16_t)phone,
+                               .flow = (uint16_t)flow};
     snprintf(vacant->branch, sizeof vacant->branch, "%.*s", SLICE_ARG(f->via.branch));
     snprintf(vacant->call_id, sizeof vacant->call_id, "%.*s", SLICE_ARG(f->call_id));
     snprintf(vacant->tag, sizeof vacant->tag, "r%u", ++w->words);
