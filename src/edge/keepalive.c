@@ -250,9 +250,10 @@ void keepalive_claim(struct edge *e, const struct reg_phone *phone, struct slice
 
 /* A lost datagram is made good while the NAT still waits: twice after a short pause. Who has said
  * nothing to so many is not asked again before he says something by himself: his NAT may have given
- * his address to somebody else by then. */
+ * his address to somebody else by then. Who has never answered one is asked less, and again only
+ * when he registers: where everybody may, the source of a REGISTER may be a victim. */
 static const dur_ns repeat_after = 2 * NS_S;
-enum { SHORT_REPEATS = 2, UNANSWERED_MAX = 5 };
+enum { SHORT_REPEATS = 2, UNANSWERED_MAX = 5, UNPROVED_MAX = 2 };
 
 /* No try has it: slabs are smaller. */
 enum { PING_SLOT = 0x50696e67 };
@@ -306,15 +307,15 @@ static void phone_due(struct edge *e, struct phone_ping *to)
         phones_ping_at(e->phones, to, at);
         return;
     }
-    if (to->unanswered == UNANSWERED_MAX)
+    if (to->unanswered >= (to->proved ? UNANSWERED_MAX : UNPROVED_MAX))
         return; /* sleeps */
     ping_phone(e, to);
     bool soon = to->unanswered++ < SHORT_REPEATS && repeat_after < pause;
     phones_ping_at(e->phones, to, soon ? mono_add(e->now, repeat_after) : ping_next_at(e, e->now));
 }
 
-/* An answer to a ping, whatever it says: that somebody is there was noted when it came, and nothing
- * else is done about it. e->msg, e->facts. */
+/* An answer to a ping, whatever it says: that somebody was heard was noted when it came; that he
+ * gets what we send him is new; and nothing else is done about it. e->msg, e->facts. */
 bool keepalive_takes_pong(struct edge *e, const struct event *ev, unsigned hops)
 {
     struct branch b;
@@ -328,6 +329,7 @@ bool keepalive_takes_pong(struct edge *e, const struct event *ev, unsigned hops)
     }
     if (e->msg.status >= 200)
         e->count.udp_pongs++;
+    phones_answered(e->phones, ev->listener, &ev->source, e->now);
     return true;
 }
 

@@ -146,7 +146,8 @@ struct phone_ping {
     uint32_t aor[PHONE_LINES_KEPT];     /* hashes of what is registered; … */
     uint32_t until_s[PHONE_LINES_KEPT]; /* … 0: free */
     uint8_t listener;
-    uint8_t unanswered; /* pings since something was heard */
+    uint8_t unanswered; /* pings, since it registered, or was heard and has proved itself */
+    bool proved;        /* it has answered a ping: what comes from there is sent from there */
 };
 /* A registration of `aor` from there succeeded, for `life_s` seconds; 0: it ended. Only where
  * phones_note() or phones_claim() was called before. More lines than are kept: that with the least time left is
@@ -155,9 +156,11 @@ void phones_keep(struct phones *p, uint8_t listener, const struct addr *a, uint3
                  uint32_t life_s, mono_ns now);
 /* Another worker pings it from now on. */
 void phones_unkeep(struct phones *p, uint8_t listener, const struct addr *a);
+/* It has answered a ping. */
+void phones_answered(struct phones *p, uint8_t listener, const struct addr *a, mono_ns now);
 /* One whose timer has come and that is still registered, disarmed; NULL when there is none. To be
- * armed again with phones_ping_at(), put to sleep by doing nothing until something is heard from
- * there, or forgotten. */
+ * armed again with phones_ping_at(), put to sleep by doing nothing until it registers or, if
+ * it has proved itself, is heard; or forgotten. */
 struct phone_ping *phones_ping_due(struct phones *p, mono_ns now);
 void phones_ping_at(struct phones *p, struct phone_ping *ping, mono_ns at);
 void phones_ping_forget(struct phones *p, struct phone_ping *ping);

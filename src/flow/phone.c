@@ -117,12 +117,16 @@ static void reset(struct phones *p, struct phone_entry *at, uint64_t key)
 }
 
 /* A sign of life, by whatever it was: the next ping is not due before a pause from now on. One that
- * slept is looked at at once: it is only known here that it should be pinged, not how often. */
+ * slept is looked at at once: it is only known here that it should be pinged, not how often.
+ * Anybody can write a source into a datagram: from an address that never answered it makes us send
+ * no more than we would have. */
 static void ping_heard(struct phones *p, struct phone_ping *ping, mono_ns now)
 {
     if (ping->addr.family == 0)
         return;
     ping->heard = now;
+    if (!ping->proved)
+        return;
     ping->unanswered = 0;
     if (!wheel_is_armed(&ping->timer))
         wheel_arm(&p->wheel, &ping->timer, now);
@@ -253,7 +257,10 @@ void phones_keep(struct phones *p, uint8_t listener, const struct addr *a, uint3
         ping->listener = listener;
         ping->aor[i] = aor;
         ping->until_s[i] = seconds(mono_add(now, life_s * NS_S));
-        ping_heard(p, ping, now);
+        ping->heard = now;
+        ping->unanswered = 0;
+        if (!wheel_is_armed(&ping->timer))
+            wheel_arm(&p->wheel, &ping->timer, now);
     } else if (ping->until_s[i] != 0 && ping->aor[i] == aor) {
         ping->until_s[i] = 0;
         if (!is_registered(ping, now))
@@ -266,6 +273,15 @@ void phones_unkeep(struct phones *p, uint8_t listener, const struct addr *a)
     struct phone_entry *at = find(p, phone_key(p, listener, a));
     if (at != NULL)
         phones_ping_forget(p, ping_of(p, at));
+}
+
+void phones_answered(struct phones *p, uint8_t listener, const struct addr *a, mono_ns now)
+{
+    struct phone_entry *at = find(p, phone_key(p, listener, a));
+    if (at == NULL || ping_of(p, at)->addr.family == 0)
+        return;
+    ping_of(p, at)->proved = true;
+    ping_heard(p, ping_of(p, at), now);
 }
 
 struct phone_ping *phones_ping_due(struct phones *p, mono_ns now)

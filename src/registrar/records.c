@@ -426,6 +426,9 @@ bool registrar_record_phone(const struct registrar *r, const struct record *one,
     if (one->op != RECORD_PUT || !read_value(r, one->value, &f) || !(f.bits & BIND_DIRECT) ||
         f.transport != TP_UDP || f.flow.gen != 0 || f.flow.slot == 0)
         return false;
-    *ret = (struct reg_phone){.source = f.source, .phone = f.flow.slot, .listener = f.listener};
+    *ret = (struct reg_phone){.source = f.source,
+                              .phone = f.flow.slot,
+                              .listener = f.listener,
+                              .expires_wall_ms = f.expires_wall_ms};
     return true;
 }

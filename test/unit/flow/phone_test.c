@@ -278,7 +278,15 @@ static void what_is_heard_counts(void **state)
     assert_true(addr_equal(&ping->addr, &a) && ping->listener == 0);
     ping->unanswered = 5;
     assert_true(phones_ping_deadline(s.p) == MONO_NONE); /* asleep */
-    phones_heard(s.p, 1, &a, start + 3001 * NS_S);       /* by another listener */
+    phones_heard(s.p, 0, &a, start + 3000 * NS_S);       /* whoever says so */
+    assert_true(phones_ping_deadline(s.p) == MONO_NONE);
+    assert_int_equal(ping->unanswered, 5);
+    phones_answered(s.p, 0, &a, start + 3000 * NS_S); /* an answer to an earlier one, late */
+    ping = phones_ping_due(s.p, start + 3000 * NS_S);
+    assert_non_null(ping);
+    assert_int_equal(ping->unanswered, 0);
+    ping->unanswered = 5;
+    phones_heard(s.p, 1, &a, start + 3001 * NS_S); /* by another listener */
     assert_true(phones_ping_deadline(s.p) == MONO_NONE);
     phones_heard(s.p, 0, &a, start + 3001 * NS_S);
     assert_ptr_equal(phones_ping_due(s.p, start + 3002 * NS_S), ping);
