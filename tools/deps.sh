@@ -32,6 +32,7 @@ test       gnutls-bin         another TLS client
 test       sipsak             another SIP client
 test       kamailio           another proxy before and behind Weir
 test       kamailio-outbound-modules    its flow tokens
+test       kamailio-tls-modules    its TLS
 test       iproute2           networks of a test of its own
 test       nftables           NATs in them
 bench      valgrind           callgrind counts instructions

@@ -4,6 +4,7 @@ of connections that a peer has opened (RFC 5923). Peers: Python's ssl, openssl s
 
 covers: net/stream_tls.c, net/listeners_tls.c, net/tls.c, edge/reuse.c
 """
+import glob
 import os
 import subprocess
 
@@ -342,3 +343,38 @@ def _(t):
         return b"INVITE sip:bob@example.com SIP/2.0" in b"".join(seen)
     until(heard, "the INVITE, in clear", 10)
     equal(weir.counters()["connects"], 1, "connects")
+
+
+def have_kamailio_tls():
+    return bool(glob.glob("/usr/lib/*/kamailio/modules/tls.so"))
+
+
+@case("tls targets: Kamailio with mutual TLS as a target, calls through it", timeout=60,
+      shows=have_kamailio_tls)
+def _(t):
+    authority = tls.Authority(t.folder)
+    cert, key = authority.sign("kamailio", [PBX])
+    own_cert, own_key = authority.sign("edge", [EDGE])
+    server = t.server(10)
+    t.kamailio(t.ip(20), 5060, (t.ip(10), 5060), memory=64, extra=f"""
+enable_tls=yes
+listen=tls:{t.ip(20)}:5061
+loadmodule "tls.so"
+modparam("tls", "certificate", "{cert}")
+modparam("tls", "private_key", "{key}")
+modparam("tls", "ca_list", "{authority.path}")
+modparam("tls", "require_certificate", 1)
+modparam("tls", "verify_certificate", 1)
+modparam("tls", "tls_method", "TLSv1.2+")
+""")
+    weir = secure_edge(t, [{"uri": f"tls://{t.ip(20)}:5061", "name": PBX}],
+                       {"ca": authority.path, "cert": own_cert, "key": own_key},
+                       {"health": {"every": "300ms", "timeout": "200ms", "fall": 2}},
+                       inside={"cert": own_cert, "key": own_key, "client_ca": authority.path})
+    for n in (100, 101, 102):
+        new_call(t, n).whole()
+    equal(len(server.invites()), 3, "calls through it")
+    via = server.invites()[0].all("via")[1]
+    check(via.startswith("SIP/2.0/TLS ") and ";alias" in via, f"by TLS, with alias: {via}")
+    check(weir.targets()[f"tls://{t.ip(20)}:5061"]["fit"], "it answers probes")
+    equal(weir.counters()["connects"], 1, "connections")

@@ -252,15 +252,16 @@ class Sipp(Proc):
 
 class Kamailio(Proc):
     """Kamailio with a small stateful configuration that records routes and sends every initial
-    request to `next_hop` (an address)."""
+    request to `next_hop` (an address). `extra`: lines more, before its routes."""
 
-    def __init__(self, folder, ip, port, next_hop, tcp_next=False, memory=32):
+    def __init__(self, folder, ip, port, next_hop, tcp_next=False, memory=32, extra=""):
         with open(os.path.join(ROOT, "test/scenario/kamailio.cfg"), encoding="utf-8") as f:
             text = f.read()
         path = os.path.join(folder, "kamailio.cfg")
         to = f"sip:{next_hop[0]}:{next_hop[1]}" + (";transport=tcp" if tcp_next else "")
         with open(path, "w", encoding="utf-8") as f:
-            f.write(text.replace("@LISTEN@", f"{ip}:{port}").replace("@NEXT@", to))
+            text = text.replace("@LISTEN@", f"{ip}:{port}").replace("@NEXT@", to)
+            f.write(text.replace("\nrequest_route {", f"\n{extra}\nrequest_route {{", 1))
         super().__init__(folder, f"kamailio-{port}", [
             "kamailio", "-f", path, "-DD", "-E", "-m", str(memory), "-M", "8", "-Y", folder,
             "-n", "1", "-N", "1"])  # more would overtake each other: a BYE its ACK
