@@ -176,24 +176,33 @@ static bool is_too_old(const struct guard_opts *o, enum guard_class class, dur_n
     return waited > o->request_age_max;
 }
 
-bool guard_sheds(struct guard *g, enum guard_class class, dur_ns waited, mono_ns now)
+static bool is_shed(struct guard *g, enum guard_class class, dur_ns waited)
 {
     struct delay *d = &g->delay;
-    if (g->opts->delay_target > 0)
-        roll(g, waited, now);
-    if ((unsigned)class >= CLASSES)
-        return false;
-    d->came[class]++;
     if (is_too_old(g->opts, class, waited)) {
         g->count.aged++;
-        return !g->opts->report_only;
+        return true;
     }
     if (g->opts->delay_target == 0 || d->shed == 0 || d->drop[class] == 0)
         return false;
     if (prng_below(&g->prng, ONE) >= d->drop[class])
         return false;
     g->count.shed[class]++;
-    return !g->opts->report_only;
+    return true;
+}
+
+bool guard_sheds(struct guard *g, enum guard_class class, dur_ns waited, mono_ns now)
+{
+    if (g->opts->delay_target > 0)
+        roll(g, waited, now);
+    if ((unsigned)class >= CLASSES)
+        return false;
+    g->delay.came[class]++;
+    if (is_shed(g, class, waited) && !g->opts->report_only)
+        return true;
+    if (class < CLASS_IN_DIALOG)
+        line__admitted(g, class, now);
+    return false;
 }
 
 dur_ns guard_delay(const struct guard *g)

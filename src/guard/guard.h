@@ -251,7 +251,8 @@ uint32_t guard_shed_permille(const struct guard *g);
  *
  *      now ── min ──▶ │▓▓▓▓▓▓▓▓▓▓▓ taken ▓▓▓│ next free ──▶            one place per 1/capacity
  */
-/* One more piece of work of this kind was done well. */
+/* One more piece of work of this kind ended well: a registration, not its challenge; a call. How
+ * much was begun guard_sheds() has counted. */
 void guard_done(struct guard *g, enum guard_class class, mono_ns now);
 /* Seconds for a Retry-After, between min and max of the options, with jitter. */
 uint32_t guard_retry_after_s(struct guard *g, enum guard_class class, mono_ns now);

@@ -163,10 +163,13 @@ struct delay {
 struct line {
     mono_ns next_free;
     mono_ns window_began; /* 0: none has */
-    uint32_t done;        /* in this window */
-    uint32_t rate;        /* per second */
+    uint32_t admitted;    /* in this window */
     uint32_t refused;     /* in this window */
+    uint32_t rate;        /* admitted per second */
+    uint32_t asked, done; /* of late: admitted, and ended well */
 };
+/* retry.c: one that might have been shed was let in. */
+void line__admitted(struct guard *g, enum guard_class class, mono_ns now);
 struct session;
 struct sessions {
     struct session *sets;

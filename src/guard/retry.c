@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Retry-After as a place in a line: see guard.h. Registrations and all else have a line each, for
- * their capacities differ. What is done in a window is the capacity when there was clearly more to
- * do: when the worker sheds for its delay, and at least one in eight was refused. Else it was only
- * what there was to do, and the capacity is at least that. As the line itself then brings no more
- * than the estimate, an estimate that was too low would stay so; it grows slowly while what it lets
- * in is all done. */
+ * their capacities differ.
+ *
+ * How many requests were admitted in a window is the capacity when there was clearly more to do:
+ * when the worker sheds for its delay, and at least one in eight was refused. Else it was only what
+ * there was to do, and the capacity is at least that. As the line itself then brings no more than
+ * the estimate, an estimate that was too low would stay so; it grows slowly while what it lets in
+ * is all admitted. Of the requests only a part ends well: a registration is two, as the first is
+ * challenged. That part is known over longer, for at the head of a crowd nothing is done yet. */
 #include "guard/guard_int.h"
 
 #define WINDOW       (200 * NS_MS)
@@ -17,9 +20,12 @@ enum {
     SPARE_NUM = 15,       /* the line moves by 15/16 of the capacity: who comes for the first */
     SPARE_DEN = 16,       /* time needs a part, and an estimate is an estimate */
     WEIGHT = 4,           /* of a window in the average: 1/4 */
-    REFUSED_PART = 7,     /* one refused for seven that were done */
-    DONE_TELLS = 16,      /* in a part of a window: fewer are chance */
-    GROWTH = 64,          /* by 1/64 in a window: twice as much in nine seconds */
+    REFUSED_PART = 7,     /* one refused for seven admitted */
+    ADMITTED_TELLS = 16,  /* in a part of a window: fewer are chance */
+    PART_MEMORY = 1 << 14,
+    PART_UNKNOWN = 64, /* requests that the first guess is worth */
+    PART_LEAST = 3,
+    GROWTH = 64, /* by 1/64 in a window: twice as much in nine seconds */
 };
 
 static struct line *line_of(struct guard *g, enum guard_class class)
@@ -32,7 +38,7 @@ static uint64_t rate_of_window(const struct line *l, dur_ns took)
 {
     dur_ns refusing = l->refused * REFUSAL_COST, most = took - took / 16;
     dur_ns worked = took - (refusing < most ? refusing : most);
-    uint64_t rate = (uint64_t)l->done * NS_S / worked;
+    uint64_t rate = (uint64_t)l->admitted * NS_S / worked;
     return rate < RATE_MAX ? rate : RATE_MAX;
 }
 
@@ -53,23 +59,43 @@ static void roll(const struct guard *g, struct line *l, mono_ns now)
         return;
     uint64_t rate = rate_of_window(l, took);
     /* A window that went on without a call was an idle one: it says nothing. */
-    bool busy = took < 4 * WINDOW && g->delay.shed > 0 && l->refused >= l->done / REFUSED_PART;
+    bool busy = took < 4 * WINDOW && g->delay.shed > 0 && l->refused >= l->admitted / REFUSED_PART;
     if (l->rate == 0)
         l->rate = (uint32_t)rate;
     else if (rate > l->rate || busy)
         l->rate = part_way(l->rate, rate);
     else if (l->next_free > now && rate >= l->rate - l->rate / 8)
         l->rate += l->rate / GROWTH + 1;
-    l->done = 0;
+    l->admitted = 0;
     l->refused = 0;
     l->window_began = now;
+}
+
+void line__admitted(struct guard *g, enum guard_class class, mono_ns now)
+{
+    struct line *l = line_of(g, class);
+    roll(g, l, now);
+    l->admitted++;
+    if (++l->asked >= PART_MEMORY) {
+        l->asked /= 2;
+        l->done /= 2;
+    }
 }
 
 void guard_done(struct guard *g, enum guard_class class, mono_ns now)
 {
     struct line *l = line_of(g, class);
     roll(g, l, now);
-    l->done++;
+    if (class < CLASS_IN_DIALOG)
+        l->done++;
+}
+
+/* Of so many requests, how many end well: a third at least, and half before anything is known. */
+static uint64_t part_done(const struct line *l, uint64_t rate)
+{
+    uint64_t done = l->done + PART_UNKNOWN / 2, asked = l->asked + PART_UNKNOWN;
+    uint64_t part = rate * done / asked, least = rate / PART_LEAST;
+    return part > rate ? rate : part > least ? part : least;
 }
 
 /* Per second. A crowd comes and is refused within less than a window: the one that has begun counts
@@ -77,7 +103,7 @@ void guard_done(struct guard *g, enum guard_class class, mono_ns now)
 static uint64_t rate_known(const struct line *l, mono_ns now)
 {
     dur_ns took = mono_since(now, l->window_began);
-    if (took < WINDOW / 10 || l->done < DONE_TELLS)
+    if (took < WINDOW / 10 || l->admitted < ADMITTED_TELLS)
         return l->rate;
     uint64_t rate = rate_of_window(l, took);
     return rate > l->rate ? rate : l->rate;
@@ -90,7 +116,7 @@ uint32_t guard_retry_after_s(struct guard *g, enum guard_class class, mono_ns no
     l->refused++;
     dur_ns min = g->opts->retry_after_min, max = g->opts->retry_after_max;
     max = max > min ? max : min;
-    uint64_t rate = rate_known(l, now) * SPARE_NUM / SPARE_DEN;
+    uint64_t rate = part_done(l, rate_known(l, now)) * SPARE_NUM / SPARE_DEN;
     dur_ns step = NS_S / (rate > RATE_MIN ? rate : RATE_MIN);
     mono_ns place = l->next_free;
     if (place < mono_add(now, min))
