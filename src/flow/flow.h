@@ -150,8 +150,8 @@ struct phone_ping {
     bool proved;        /* it has answered a ping: what comes from there is sent from there */
 };
 /* A registration of `aor` from there succeeded, for `life_s` seconds; 0: it ended. Only where
- * phones_note() or phones_claim() was called before. More lines than are kept: that with the least time left is
- * forgotten, whose phone is still pinged for the others. */
+ * phones_note() or phones_claim() was called before. More lines than are kept: that with the least
+ * time left is forgotten, whose phone is still pinged for the others. */
 void phones_keep(struct phones *p, uint8_t listener, const struct addr *a, uint32_t aor,
                  uint32_t life_s, mono_ns now);
 /* Another worker pings it from now on. */
