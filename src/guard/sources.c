@@ -75,11 +75,26 @@ static unsigned first_way(uint64_t hash)
     return (unsigned)(hash >> 16) & (SOURCE_WAYS - 1);
 }
 
-static void fetch(const struct sources *s, const struct key *k)
+/* The places that may be its own, as bits; no branch to be foreseen wrongly. */
+static unsigned matches(const struct source_head *h, const struct key *k)
 {
-    uint32_t set = set_of(s, k->hash);
-    __builtin_prefetch(&s->heads[set], 1);
-    __builtin_prefetch(&s->all[(size_t)set * SOURCE_WAYS + first_way(k->hash)], 1);
+    unsigned bits = 0;
+    for (unsigned w = 0; w < SOURCE_WAYS; w++)
+        bits |= (unsigned)((h->tag[w] == (uint16_t)k->hash) & (h->kind[w] == k->kind)) << w;
+    return bits;
+}
+
+/* Asks memory for what both lookups will want, before either waits for it. */
+static void fetch(const struct sources *s, const struct key *self, const struct key *net)
+{
+    size_t a = set_of(s, self->hash), b = set_of(s, net->hash);
+    __builtin_prefetch(&s->heads[a], 1);
+    __builtin_prefetch(&s->heads[b], 1);
+    __builtin_prefetch(&s->all[a * SOURCE_WAYS + first_way(self->hash)], 1);
+    __builtin_prefetch(&s->all[b * SOURCE_WAYS + first_way(net->hash)], 1);
+    unsigned in_a = matches(&s->heads[a], self), in_b = matches(&s->heads[b], net);
+    __builtin_prefetch(&s->all[a * SOURCE_WAYS + (unsigned)__builtin_ctz(in_a | 1U << 7)], 1);
+    __builtin_prefetch(&s->all[b * SOURCE_WAYS + (unsigned)__builtin_ctz(in_b | 1U << 7)], 1);
 }
 
 static struct source_head *head_of(const struct sources *s, const struct source *x)
@@ -171,12 +186,11 @@ static void weigh(struct guard *g, const struct source *x)
 static struct source *find(const struct sources *s, const struct key *k)
 {
     uint32_t set = set_of(s, k->hash);
-    const struct source_head *h = &s->heads[set];
     struct source *all = &s->all[(size_t)set * SOURCE_WAYS];
-    for (unsigned i = 0, w = first_way(k->hash); i < SOURCE_WAYS; i++) {
-        if (h->tag[w] == (uint16_t)k->hash && h->kind[w] == k->kind && all[w].net == k->net)
-            return &all[w];
-        w = (w + 1) % SOURCE_WAYS;
+    for (unsigned left = matches(&s->heads[set], k); left != 0; left &= left - 1) {
+        struct source *x = &all[__builtin_ctz(left)];
+        if (x->net == k->net)
+            return x;
     }
     return NULL;
 }
@@ -264,8 +278,7 @@ struct sight source__find(const struct guard *g, const struct addr *a)
     if (a->family != 4 && a->family != 6)
         return (struct sight){NULL, NULL};
     struct key self = key_of(g, a, false), net = key_of(g, a, true);
-    fetch(&g->sources, &self);
-    fetch(&g->sources, &net);
+    fetch(&g->sources, &self, &net);
     return (struct sight){find(&g->sources, &self), find(&g->sources, &net)};
 }
 
@@ -275,9 +288,10 @@ struct sight source__claim(struct guard *g, const struct addr *a, enum source_wo
     if (a->family != 4 && a->family != 6)
         return (struct sight){NULL, NULL};
     struct key self = key_of(g, a, false), net = key_of(g, a, true);
-    fetch(&g->sources, &self);
-    fetch(&g->sources, &net);
+    fetch(&g->sources, &self, &net);
     struct source *x = claim(g, &self, worth, NULL, now);
+    /* A prefix is never known itself, and pushes out nobody who is. */
+    worth = worth < WORTH_REAL ? worth : WORTH_REAL;
     return (struct sight){x, claim(g, &net, worth, x, now)};
 }
 
