@@ -178,9 +178,11 @@ fuzz:
 
 SIM_ARGS = $(if $(SEEDS),--first $(or $(SEED),1) --seeds $(SEEDS),--seed $(or $(SEED),1)) \
 	$(if $(TRACE),--trace) $(if $(FLOWS),--flows)
+AVALANCHE_ARGS = --avalanche --seed $(or $(SEED),1) $(if $(PHONES),--phones $(PHONES)) \
+	$(if $(SVG),--svg $(SVG)) $(if $(CSV),--csv $(CSV))
 sim:
 	@$(MAKE) --no-print-directory sim-build
-	@$O/sim $(SIM_ARGS)
+	@$O/sim $(if $(AVALANCHE),$(AVALANCHE_ARGS),$(SIM_ARGS))
 
 tidy:
 	@python3 tools/tidy.py
@@ -206,6 +208,7 @@ help:
 	@echo 'make fuzz T=token TIME=60   libFuzzer on one target; without T: which there are'
 	@echo 'make sim SEED=7 [TRACE=1]   one run of a simulated network; SEEDS=10000: many'
 	@echo '                            FLOWS=1: the one of phones, NATs and a registrar'
+	@echo '                            AVALANCHE=1 [PHONES=20000 SVG=docs/images]: a region dies'
 	@echo 'make tidy                   the rules of docs/CODING.md that a program can check'
 	@echo 'make cov                    line coverage of unit tests and corpora, by room'
 	@echo 'make deps                   install what is needed (Debian 12, as root)'

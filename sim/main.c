@@ -6,11 +6,13 @@
  *     --keep-going              does not stop
  *     --counters                at the end: what the edges counted, to see what was exercised
  *     --flows                   the world of phones, NATs and a registrar instead of that of calls
+ * sim --avalanche [OPTIONS]     a region dies, and a million phones come: avalanche.h
  *
  * Exit status 0: nothing broke. 1: something did; the seed says what, each time. 64: bad usage. */
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include "avalanche.h"
 #include "flows.h"
 #include "sim.h"
 
@@ -132,6 +134,8 @@ int main(int argc, char **argv)
     run_fn *run = run_calls;
     bool trace = false, keep_going = false, one = false, counters = false;
     struct sums sums = {0};
+    if (argc > 1 && strcmp(argv[1], "--avalanche") == 0)
+        return av_main(argc - 2, argv + 2);
     for (int i = 1; i < argc; i++) {
         const char *more = i + 1 < argc ? argv[i + 1] : "";
         if (strcmp(argv[i], "--seed") == 0 && read_number(slice_cstr(more), &from)) {

@@ -172,6 +172,11 @@ def stage_sim(tally):
     again = run([program, "--seed", "7", "--trace"], 120)
     tally.case(f"sim seed 7 twice: one trace of {len(once[1])} bytes",
                once[0] == 0 and once == again and len(once[1]) > 1000, once[1])
+    for seed in "1", "2", "3":
+        once, again = (run([program, "--avalanche", "--phones", "20000", "--seed", seed, "--check"],
+                           240) for _ in range(2))
+        tally.case(f"sim avalanche seed {seed}: no second wave, and one without admission or "
+                   "without a spread Retry-After", once[0] == 0 and once == again, once[1])
 
 
 def stage_scenario(tally):
