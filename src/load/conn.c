@@ -114,7 +114,9 @@ void load__conn_close(struct load *l, struct conn *c, bool hard)
         close(c->fd);
     }
     tls_handshake_free(c->shake);
+    load__hello_free(c->hello);
     c->shake = NULL;
+    c->hello = NULL;
     free(c->kept);
     free(c->out);
     c->kept = c->out = NULL;
@@ -259,6 +261,42 @@ static void ready(struct load *l, struct conn *c)
         opened(l, c);
 }
 
+/* The server wants what hello.c does not do: everybody connects again, for OpenSSL. */
+static void begin_again(struct load *l, struct conn *c)
+{
+    struct load_place to = {c->peer, c->transport};
+    struct addr source = c->local;
+    source.port = 0;
+    l->is_plain_hello = true;
+    load__conn_close(l, c, true);
+    if (load__conn_open(l, c, &to, &source, c->user) != 0)
+        c->user->closed(l, c, CONN_REFUSED);
+}
+
+/* As shake() below, by hello.c. */
+static ssize_t shake_lightly(struct load *l, struct conn *c, char *p, size_t n)
+{
+    uint8_t out[HELLO_OUT_BYTES_MAX];
+    size_t used = 0, out_n = 0;
+    int r = load__hello_step(c->hello, p, n, &used, out, &out_n);
+    if (r == HELLO_MORE)
+        return (ssize_t)used;
+    if (r == HELLO_OTHER) {
+        begin_again(l, c);
+        return -1;
+    }
+    if (r == HELLO_FAILED || put_bytes(c, (const char *)out, out_n) != 0) {
+        ended(l, c, CONN_TLS);
+        return -1;
+    }
+    load__hello_flow(c->hello, &c->flow);
+    load__hello_free(c->hello);
+    c->hello = NULL;
+    uint32_t life = c->life;
+    ready(l, c);
+    return c->life == life ? (ssize_t)used : -1;
+}
+
 /* Goes on with a handshake. How many of the bytes were taken; -1 when it ended the connection. */
 static ssize_t shake(struct load *l, struct conn *c, const char *p, size_t n)
 {
@@ -293,6 +331,13 @@ static void begin_tls(struct load *l, struct conn *c)
             name = slice_of(name.p + 1, name.n - 2);
     }
     c->state = CONN_SHAKING;
+    if (l->hello != NULL && !l->is_plain_hello) {
+        struct slice first;
+        c->hello = load__hello_new(l->hello, &l->prng, &first);
+        if (c->hello == NULL || put_bytes(c, first.p, first.n) != 0)
+            ended(l, c, CONN_TLS);
+        return;
+    }
     c->shake = tls_handshake_connect(l->client, name);
     if (c->shake == NULL)
         ended(l, c, CONN_TLS);
@@ -517,12 +562,14 @@ static bool take_raw(struct load *l, struct conn *c, size_t n)
     if (plain > 0)
         memcpy(l->plain, c->kept + c->kept_raw, plain);
     if (c->state == CONN_SHAKING) {
-        ssize_t used = shake(l, c, l->raw, n);
+        ssize_t used = c->hello != NULL ? shake_lightly(l, c, l->raw, n) : shake(l, c, l->raw, n);
         if (used < 0)
             return false;
-        if (c->state == CONN_SHAKING)
-            return true;
         at = (size_t)used;
+        if (c->state == CONN_SHAKING) {
+            keep(c, l->raw + at, n - at, NULL, 0);
+            return true;
+        }
         n -= at;
         opened_n = n;
     }

@@ -149,6 +149,37 @@ void load__report_html(const struct load_opts *o, const struct stats *s, const s
 /* "12.3ms". */
 const char *load__report_us(uint64_t us, char bytes[24]);
 
+/* ---- hello.c ------------------------------------------------------------------------------------
+ */
+
+enum hello_step {
+    HELLO_MORE = 0, /* whole records were taken; what is left is half of one */
+    HELLO_DONE,     /* send what was written; then load__hello_flow() */
+    HELLO_FAILED,
+    HELLO_OTHER, /* the server wants what we do not do: connect again, and let OpenSSL do it */
+};
+enum { HELLO_OUT_BYTES_MAX = 58 };
+
+struct hello;
+struct hello_env;
+
+/* What all handshakes of a run share; `name` for SNI, or empty. NULL when OpenSSL lacks something.
+ */
+struct hello_env *load__hello_env_new(struct slice name);
+void load__hello_env_free(struct hello_env *e);
+
+/* Begins one; *ret_out is to be sent, and valid until the next begins. NULL without memory. */
+struct hello *load__hello_new(struct hello_env *e, struct prng *prng, struct slice *ret_out);
+
+/* Goes on with in[0, n), which it changes; *ret_used bytes are done with. What is to be sent is
+ * written to `out`, *ret_out bytes. Returns an enum hello_step. */
+MUST_USE int load__hello_step(struct hello *h, char *in, size_t n, size_t *ret_used,
+                              uint8_t out[HELLO_OUT_BYTES_MAX], size_t *ret_out);
+
+/* After DONE: the record layer's state. */
+void load__hello_flow(const struct hello *h, struct tls_flow *ret_flow);
+void load__hello_free(struct hello *h);
+
 /* ---- run.c --------------------------------------------------------------------------------------
  */
 
@@ -179,6 +210,8 @@ struct load {
     struct stats stats;
     struct tls_codec codec;
     struct tls_client *client;  /* NULL without TLS */
+    struct hello_env *hello;    /* NULL: OpenSSL makes the handshakes */
+    bool is_plain_hello;        /* the server wanted something else: no more of hello.c */
     char *raw, *plain, *sealed; /* BUFFER_BYTES each: what is being read, and written */
     void *role;                 /* struct phones, struct calls, struct flood */
     struct answers *answers;
@@ -245,8 +278,9 @@ struct conn {
     uint32_t kept_raw, kept_plain; /* bytes at `kept`: raw ones first */
     uint32_t out_n;
     char *kept;
-    char *out; /* sealed bytes that the socket did not take */
-    struct tls_handshake *shake;
+    char *out;                   /* sealed bytes that the socket did not take */
+    struct tls_handshake *shake; /* one of the two, while it shakes hands */
+    struct hello *hello;
     struct tls_flow flow;
 };
 

@@ -149,6 +149,8 @@ static int begin_tls(struct load *l)
     }
     const struct config_tls_client whom = {.ca = slice_cstr(l->o->ca), .verify = !l->o->insecure};
     l->client = tls_client_new(&whom, why);
+    if (l->o->insecure)
+        l->hello = load__hello_env_new(slice_cstr(l->o->server));
     if (l->client != NULL)
         return 0;
     fprintf(l->err, "weir load: %s\n", why);
@@ -301,6 +303,7 @@ int load_run(const struct load_opts *o, FILE *out, FILE *err)
     if (is_masked)
         (void)sigprocmask(SIG_SETMASK, &old, NULL);
     tls_client_release(l->client);
+    load__hello_env_free(l->hello);
     tls_codec_done(&l->codec);
     load__stats_done(&l->stats);
     free(l->raw);

@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import time
 
@@ -99,6 +100,21 @@ def _(t):
     equal(got["up"], 0, "nobody")
     check(got["failed"] >= 2, f"handshakes fail {got}")
     equal(load(t, *words, "--insecure")["up"], 2, "with --insecure")
+
+
+@case("load: a server of TLS 1.2 alone is served, too; calls go over TLS", timeout=60)
+def _(t):
+    cert, key = tls.Authority(t.folder).sign("other.example.com", [t.ip(20)])
+    context = tls.server_context(cert, key)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    server = t.keep(tls.Server(t.ip(20), 5061, context))
+    got = load(t, "phones", "--to", f"tls://{t.ip(20)}:5061", "--count", "5", "--at-once",
+               "--insecure", "--for", "20s")
+    equal((got["up"], got["retries"], got["failed"]), (5, 0, 0), f"{got}")
+    got = load(t, "calls", "--to", f"tls://{t.ip(20)}:5061", "--count", "5", "--rate", "50/s",
+               "--ca", os.path.join(t.folder, "ca.pem"), "--connections", "2", "--hold", "10ms")
+    equal((got["ok"], got["in_dialog_ok"]), (5, 5), f"{got}")
+    equal(len(server.failures), 5, "light handshakes, each tried once")
 
 
 @case("load: phones answer challenges, and a wrong password is the end", timeout=60)
