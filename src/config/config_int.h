@@ -152,6 +152,7 @@ enum value_type {
     V_ORIGIN,   /* scheme://host[:port], in small letters (RFC 6454 6.2) */
     V_REALM,    /* text that can stand between quotes and colons */
     V_ROUTE,    /* values of a Route header */
+    V_CONTACT,  /* a SIP URI in <> */
     V_MAP,      /* of the keys of `sub` */
     V_LIST,     /* of `item` -> struct list */
     V_NAMED,    /* NAME: item -> struct list */
@@ -237,6 +238,8 @@ struct draft_listener {
     struct slice cert, key, client_ca;
     uint8_t client_cert;
     struct list certs, origins;
+    bool proxy;
+    uint32_t backlog;
 };
 struct draft_neighbour {
     struct head head;
@@ -270,9 +273,14 @@ struct draft {
     struct list offer; /* of uint8_t: enum digest_algorithm */
     struct slice tokens, users;
     struct draft_client tls;
+    struct list exempt, emergency, agents;
+    struct { /* per second; 0 = no limit */
+        uint32_t accepts[TP__COUNT], handshakes, per_source[GUARD_WHATS], per_prefix[GUARD_WHATS];
+        dur_ns burst;
+    } guard;
 };
 
-extern const struct schema schema_root;
+extern const struct schema schema_root, schema_guard, schema_drain, schema_recycle;
 
 /* "2s", "1500ms": the largest unit without a fraction. */
 void text_put_duration(struct text *t, dur_ns ns);
@@ -312,6 +320,8 @@ void judge__secure(struct judgement *j, const struct draft_listener *l,
 uint64_t vouchers_hash(struct slice path);
 void judge__registrar(struct judgement *j);
 void judge__fleet(struct judgement *j);
+/* judge_guard.c */
+void judge__guard(struct judgement *j);
 
 /* judge_peers.c: who is expected at targets and neighbours over TLS. After the two above it. */
 void judge__peers(struct judgement *j);

@@ -636,6 +636,7 @@ static void check_restart(struct judgement *j)
     check_same(j, "limits", "target_flows", a->target_flows, b->target_flows);
     check_same(j, "limits", "targets", a->targets, b->targets);
     check_same(j, "limits", "pools", a->pools, b->pools);
+    check_same(j, "guard", "sources", a->guard.sources, b->guard.sources);
     if (now->engine.edge.registrar.on && before->engine.edge.registrar.on)
         check_same(j, "limits", "bindings", a->bindings, b->bindings);
     check_state_same(j);
@@ -668,6 +669,7 @@ void judge(struct report *r, struct draft *d, const struct config *previous,
     judge__registrar(&j);
     judge__fleet(&j);
     judge__peers(&j);
+    judge__guard(&j);
     struct edge_keepalive *keepalive = &d->c.engine.edge.keepalive;
     keepalive->mobile_agents = (const struct slice *)d->mobile_agents.items;
     keepalive->mobile_agent_count = (uint16_t)d->mobile_agents.count;

@@ -88,6 +88,12 @@ void judge__secure(struct judgement *j, const struct draft_listener *l, struct c
         for (unsigned i = 0; i < sizeof keys / sizeof keys[0]; i++)
             refuse(j, l, keys[i], "tls and wss listeners");
     }
+    ret->proxy = l->proxy;
+    ret->backlog = l->backlog;
+    if (l->bind.transport == TP_UDP) {
+        refuse(j, l, "proxy", "listeners for connections");
+        refuse(j, l, "backlog", "listeners for connections");
+    }
     if (is_ws(l->bind.transport)) {
         ret->origins = (struct slice *)l->origins.items;
         ret->origin_count = (uint16_t)l->origins.count;

@@ -61,6 +61,7 @@ static void put_type(struct text *t, const struct field *f)
         [V_ORIGIN] = "origin",
         [V_REALM] = "text",
         [V_ROUTE] = "route",
+        [V_CONTACT] = "contact",
         [V_MAP] = "mapping",
         [V_LIST] = "list of ",
         [V_NAMED] = "mapping of names to ",

@@ -197,6 +197,21 @@ static const struct field listener_fields[] = {
      .max = CONFIG_ORIGINS_MAX,
      .help = "`ws` and `wss`: the web pages that may connect, by their `Origin`: "
              "`https://app.example.com`. Others are refused with 403; without the key all may."},
+    {.key = "proxy",
+     .type = V_BOOL,
+     PUT(struct draft_listener, proxy),
+     .standard = "false",
+     .help = "Not `udp`: a balancer in front puts a PROXY protocol v2 header before each "
+             "connection, and who that names is the source. Only it must be able to reach this "
+             "listener."},
+    {.key = "backlog",
+     .type = V_INT,
+     PUT(struct draft_listener, backlog),
+     .min = 16,
+     .max = 1 << 20,
+     .standard = "4096",
+     .help = "Not `udp`: connections that may wait in the kernel, each worker's (at most "
+             "`net.core.somaxconn`)."},
 };
 static const struct schema listener_schema = {
     .what = "a listener",
@@ -998,19 +1013,6 @@ static const struct field policy_fields[] = {
 };
 static const struct schema policy_schema = {.what = "policy", SECTION(policy_fields)};
 
-static const struct field drain_fields[] = {
-    {.key = "within",
-     .type = V_DURATION,
-     PUT(struct draft, c.drain_within),
-     .min = 1 * NS_MS,
-     .max = 24 * 3600 * NS_S,
-     .standard = "30s",
-     .zero = "off",
-     .help = "After TERM: how long open transactions may take to end. `off` does "
-             "not wait."},
-};
-static const struct schema drain_schema = {.what = "drain", SECTION(drain_fields)};
-
 /* ---- the whole file -------------------------------------------------------------------------- */
 
 static const struct field root_fields[] = {
@@ -1097,7 +1099,11 @@ static const struct field root_fields[] = {
      .help = "How long a busy worker lets messages gather, to take and send them together. Done "
              "only where it pays: each worker tries at start what a short sleep costs (in a "
              "virtual machine often more than it saves). An idle one never waits."},
-    {.key = "drain", .type = V_MAP, .sub = &drain_schema, .help = "How it ends."},
+    {.key = "drain", .type = V_MAP, .sub = &schema_drain, .help = "How it ends."},
+    {.key = "recycle",
+     .type = V_MAP,
+     .sub = &schema_recycle,
+     .help = "Connections of phones that are closed because of their age."},
     {.key = "control",
      .type = V_PATH,
      .flags = F_DERIVED,
@@ -1106,7 +1112,10 @@ static const struct field root_fields[] = {
      .standard = "`/run/weir/NODE.sock` for root, else `/tmp/weir-NODE.sock`",
      .help = "Socket that `weir show`, `reload`, `drain` and `target` talk to. A change needs a "
              "restart."},
-    {.key = "guard", .type = V_LATER, .help = "comes with a later release; leave it out"},
+    {.key = "guard",
+     .type = V_MAP,
+     .sub = &schema_guard,
+     .help = "Who may come in, and what is refused first when there is too much to do."},
     {.key = "capture", .type = V_LATER, .help = "comes with a later release; leave it out"},
     {.key = "admin",
      .type = V_LATER,

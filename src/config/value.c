@@ -655,18 +655,39 @@ static bool read_route(struct report *r, const struct field *f, const struct nod
     return true;
 }
 
+static bool read_contact(struct report *r, const struct field *f, const struct node *n, void *at)
+{
+    struct slice s = n->text;
+    struct sip_nameaddr na;
+    struct sip_uri uri;
+    bool fine = s.n > 2 && s.n <= f->max && s.p[0] == '<' && s.p[s.n - 1] == '>' &&
+                sip_nameaddr_parse(s, &na) == 0 && sip_uri_parse(na.uri, &uri) == 0 &&
+                (uri.scheme == SIP_SCHEME_SIP || uri.scheme == SIP_SCHEME_SIPS) &&
+                uri.headers.n == 0;
+    for (size_t i = 0; i < s.n; i++)
+        fine = fine && (unsigned char)s.p[i] > 0x20 && (unsigned char)s.p[i] < 0x7f;
+    if (!fine) {
+        report_at(r, n->at,
+                  "`%s` is no SIP URI in <>; write \"<sip:edge2.example.com;transport=tls>\"",
+                  shown(r, n));
+        return false;
+    }
+    memcpy(at, &s, sizeof s);
+    return true;
+}
+
 /* ---- all ------------------------------------------------------------------------------------- */
 
 bool value_read(struct report *r, const struct field *f, const struct node *n, void *at)
 {
     static bool (*const readers[])(struct report *, const struct field *, const struct node *,
                                    void *) = {
-        [V_BOOL] = read_bool,           [V_INT] = read_int,       [V_PERCENT] = read_percent,
-        [V_DURATION] = read_duration,   [V_WORD] = read_word,     [V_NAME] = read_name,
-        [V_METHOD] = read_method,       [V_PATH] = read_path,     [V_URI] = read_uri,
-        [V_HOSTPORT] = read_advertised, [V_PREFIX] = read_prefix, [V_SIZE] = read_size,
-        [V_HOST] = read_host,           [V_ORIGIN] = read_origin, [V_REALM] = read_realm,
-        [V_ROUTE] = read_route,
+        [V_BOOL] = read_bool,           [V_INT] = read_int,         [V_PERCENT] = read_percent,
+        [V_DURATION] = read_duration,   [V_WORD] = read_word,       [V_NAME] = read_name,
+        [V_METHOD] = read_method,       [V_PATH] = read_path,       [V_URI] = read_uri,
+        [V_HOSTPORT] = read_advertised, [V_PREFIX] = read_prefix,   [V_SIZE] = read_size,
+        [V_HOST] = read_host,           [V_ORIGIN] = read_origin,   [V_REALM] = read_realm,
+        [V_ROUTE] = read_route,         [V_CONTACT] = read_contact,
     };
     MUST(f->type < sizeof readers / sizeof readers[0]);
     if (f->zero != NULL && slice_equal(n->text, slice_cstr(f->zero))) {

@@ -88,8 +88,7 @@ static bool is_listed(const struct edge *e, struct slice name)
 {
     for (uint16_t i = 0; i < e->opts->moving.agent_count; i++) {
         struct slice s = e->opts->moving.agents[i];
-        if (slice_equal(s, SLICE("*")) ||
-            (s.n <= name.n && slice_equal_nocase(s, slice_take(name, s.n))))
+        if (s.n <= name.n && slice_equal_nocase(s, slice_take(name, s.n)))
             return true;
     }
     return false;
@@ -141,9 +140,9 @@ static void answer_moved(struct edge *e, const struct origin *from)
 {
     static const struct sip_fault moved = {.status = 302};
     struct text t = scratch_text(e, e->opts->moving.to.n + 64);
-    TEXT_LIT(&t, "Contact: <");
+    TEXT_LIT(&t, "Contact: ");
     text_put(&t, e->opts->moving.to);
-    TEXT_LIT(&t, ">\r\n");
+    TEXT_LIT(&t, "\r\n");
     scratch_keep(e, &t);
     e->count.phones_moved++;
     answer_stateless(e, from, &moved, text_slice(&t));

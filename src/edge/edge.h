@@ -86,8 +86,8 @@ enum { MOBILE_AGENTS_MAX = 64 };
 
 /* How phones are moved to another edge. */
 struct edge_moving {
-    struct slice to; /* URI for the Contact of a 302 to their REGISTER; empty: there is none */
-    const struct slice *agents; /* User-Agents that follow it: a prefix, or "*" for any */
+    struct slice to; /* Contact of a 302 to their REGISTER, in <>; empty: there is none */
+    const struct slice *agents; /* what begins the User-Agent of those that follow it */
     uint16_t agent_count;
     bool learn;           /* try others too; who comes back regardless is not asked again */
     dur_ns within;        /* a drain closes all flows within this, at an even pace */
@@ -126,8 +126,8 @@ struct edge_opts {
     struct edge_moving moving;
     const struct slice *emergency; /* user parts that are emergency calls: "112" */
     uint16_t emergency_count;
-    bool session_id;       /* add a Session-ID (RFC 7989) where there is none */
-    bool overload;         /* RFC 7339: ask targets for it, answer those inside who ask */
+    bool session_id; /* add a Session-ID (RFC 7989) where there is none */
+    bool overload;   /* RFC 7339: ask targets for it, answer those inside who ask */
 };
 
 /* Sizes of the tables, per worker. Fixed for the life of a process. */

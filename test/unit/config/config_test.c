@@ -133,6 +133,22 @@ static void defaults_agree(void **state)
     assert_int_equal(c->engine.limits.targets, limits.targets);
     assert_int_equal(c->engine.limits.pools, limits.pools);
     assert_memory_equal(c->engine.limits.blocks, limits.blocks, sizeof limits.blocks);
+    assert_int_equal(c->engine.limits.guard.sources, limits.guard.sources);
+    struct guard_opts guard;
+    guard_opts_default(&guard);
+    const struct guard_opts *has = &c->engine.edge.guard;
+    assert_int_equal(has->ban_first, guard.ban_first);
+    assert_int_equal(has->ban_max, guard.ban_max);
+    assert_int_equal(has->ban_decay, guard.ban_decay);
+    assert_int_equal(has->delay_target, guard.delay_target);
+    assert_int_equal(has->request_age_max, guard.request_age_max);
+    assert_int_equal(has->retry_after_min, guard.retry_after_min);
+    assert_int_equal(has->retry_after_max, guard.retry_after_max);
+    assert_int_equal(has->session_crossings_max, guard.session_crossings_max);
+    assert_int_equal(has->session_within, guard.session_within);
+    assert_memory_equal(has->per_source, guard.per_source, sizeof guard.per_source);
+    assert_memory_equal(has->per_prefix, guard.per_prefix, sizeof guard.per_prefix);
+    assert_memory_equal(has->accepts, guard.accepts, sizeof guard.accepts);
     const struct txn_timers timers = TXN_TIMERS_DEFAULT;
     assert_memory_equal(&c->engine.edge.timers, &timers, sizeof timers);
     config_free(c);
@@ -361,7 +377,6 @@ static const struct {
     {"huge number", "node: {name: a, id: 99999999999999999999999}\n" LISTEN POOLS ROUTES,
      "1:21: `99999999999999999999999` is not a whole number; write 0 to 65535\n"},
 
-    {"later: guard", SMALL "guard: {}\n", "5:1: `guard` is not in this version"},
     {"later: border", SMALL "roles: {border: {}}\n", "5:9: `border` is not in this version"},
     {"later: admin", SMALL "admin: {}\n", "5:1: `admin` is not in this version"},
     {"later: capture", SMALL "capture: {}\n", "5:1: `capture` is not in this version"},
@@ -961,7 +976,7 @@ static void json_schema_closes_what_it_opens(void **state)
     assert_int_equal(depth, 0);
     assert_false(quoted);
     assert_non_null(strstr(text, "\"workers\": {\"description\""));
-    assert_null(strstr(text, "\"guard\""));
+    assert_null(strstr(text, "\"capture\""));
     free(text);
 }
 

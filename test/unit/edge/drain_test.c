@@ -20,7 +20,7 @@ static struct world *world_with_moving(bool learn)
     guard_opts_default(&w->opts.edge.guard);
     w->opts.limits.guard.sources = 256;
     w->workers = 1;
-    w->opts.edge.moving = (struct edge_moving){.to = SLICE("sip:edge2.example.com;transport=tcp"),
+    w->opts.edge.moving = (struct edge_moving){.to = SLICE("<sip:edge2.example.com;transport=tcp>"),
                                                .agents = agents,
                                                .agent_count = 1,
                                                .learn = learn,
