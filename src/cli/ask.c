@@ -104,11 +104,28 @@ static int set_output(struct cli_ask *a, const char *value)
     return cli_usage_error(a->command, "-o is json or table, not '%s'", value);
 }
 
+static int set_within(struct cli_ask *a, const char *value)
+{
+    if (people_parse_span(value, &a->within_ms) == 0 && a->within_ms <= UINT32_MAX)
+        return -1;
+    return cli_usage_error(a->command, "--within is a time as 30s, 10m or 2h, not '%s'", value);
+}
+
+static int set_period(struct cli_ask *a, const char *value)
+{
+    uint64_t ms;
+    a->period = value;
+    if (people_parse_span(value, &ms) == 0 && ms >= 1000)
+        return -1;
+    return cli_usage_error(a->command, "--for is a time as 30s, 10m, 2h or 7d, not '%s'", value);
+}
+
 int cli_ask_options(struct cli_ask *a, int argc, char **argv)
 {
     static const struct option options[] = {
         {"socket", required_argument, NULL, 's'}, {"config", required_argument, NULL, 'c'},
         {"output", required_argument, NULL, 'o'}, {"wait", no_argument, NULL, 'w'},
+        {"within", required_argument, NULL, 'W'}, {"for", required_argument, NULL, 'F'},
         {"help", no_argument, NULL, 'h'},         {0},
     };
     opterr = 0;
@@ -123,6 +140,10 @@ int cli_ask_options(struct cli_ask *a, int argc, char **argv)
             status = set_output(a, optarg);
         else if (c == 'w' && a->has_wait)
             a->wait = true;
+        else if (c == 'W' && a->has_within)
+            status = set_within(a, optarg);
+        else if (c == 'F' && a->has_for)
+            status = set_period(a, optarg);
         else if (c == 'h') {
             fputs(a->help, stdout);
             return CLI_OK;

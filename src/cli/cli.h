@@ -17,15 +17,17 @@ enum cli_exit {
 
 /* Subcommands: argv[0] is the subcommand's own name ("check"). Each returns an exit status and
  * answers --help on stdout with at least one example. */
-int cli_run(int argc, char **argv);    /* run -c FILE */
-int cli_check(int argc, char **argv);  /* check -c FILE | --reference | --json-schema */
-int cli_show(int argc, char **argv);   /* show pools|bindings|store|… */
-int cli_reload(int argc, char **argv); /* reload */
-int cli_drain(int argc, char **argv);  /* drain */
-int cli_target(int argc, char **argv); /* target POOL URI ready|drain|maint */
-int cli_unbind(int argc, char **argv); /* unbind AOR */
-int cli_token(int argc, char **argv);  /* token -c FILE TOKEN */
-int cli_load(int argc, char **argv);   /* load calls|phones|flood --to URI */
+int cli_run(int argc, char **argv);     /* run -c FILE */
+int cli_check(int argc, char **argv);   /* check -c FILE | --reference | --json-schema */
+int cli_show(int argc, char **argv);    /* show pools|bindings|store|… */
+int cli_reload(int argc, char **argv);  /* reload */
+int cli_drain(int argc, char **argv);   /* drain */
+int cli_undrain(int argc, char **argv); /* undrain */
+int cli_guard(int argc, char **argv);   /* guard allow|deny|forget PREFIX */
+int cli_target(int argc, char **argv);  /* target POOL URI ready|drain|maint */
+int cli_unbind(int argc, char **argv);  /* unbind AOR */
+int cli_token(int argc, char **argv);   /* token -c FILE TOKEN */
+int cli_load(int argc, char **argv);    /* load calls|phones|flood --to URI */
 
 /* Says on stderr "weir COMMAND: WHAT" (printf-like) and "try: weir COMMAND --help".
  * Returns CLI_USAGE. Defined beside main(). */

@@ -29,7 +29,11 @@ struct cli_ask {
     bool has_output;
     bool has_wait;
     bool wait;
-    int first; /* index of the first argument that is no option */
+    bool has_within;
+    uint64_t within_ms; /* --within; 0 = was not said */
+    bool has_for;
+    const char *period; /* --for, a span of time as it was written; NULL = was not said */
+    int first;          /* index of the first argument that is no option */
 };
 
 /* Reads the options. Returns -1 to go on, else an exit status (help, wrong usage). */
@@ -48,20 +52,53 @@ const char *cli_nearest(const char *word, const char *const *words, size_t count
 
 enum { ROW_FIELDS_MAX = 64 };
 
-/* One line of JSON: a flat object. Keys and values point into the line; strings are without their
- * quotes and still escaped, numbers and words as written. */
+/* One line of JSON: an object. Keys and values point into the line; strings are without their
+ * quotes and still escaped, numbers and words as written, and so is an object within: to be parsed
+ * in its turn. */
 struct row {
     unsigned count;
     struct slice key[ROW_FIELDS_MAX];
     struct slice value[ROW_FIELDS_MAX];
 };
 
-/* 0, or -1 when the line is no flat object. */
+/* 0, or -1 when the line is no such object. */
 MUST_USE int row_parse(struct slice line, struct row *ret_row);
 
 /* The value of a key; empty with p NULL when it is absent. */
 struct slice row_get(const struct row *r, const char *key);
 uint64_t row_number(const struct row *r, const char *key);
+bool row_true(const struct row *r, const char *key);
+
+/* All rows of an answer. */
+struct rows {
+    char *text;
+    size_t count;
+    struct row *row;
+};
+
+/* Asks the running weir. Returns CLI_OK, or an exit status after saying why; to be freed with
+ * rows_free() in either case. */
+int rows_fetch(const char *path, const char *request, struct rows *ret_rows);
+void rows_free(struct rows *r);
+
+/* ---- for people -------------------------------------------------------------------------------
+ */
+
+/* "15,000" */
+void people_count(struct text *t, uint64_t v);
+/* "1 phone", "15,000 phones" */
+void people_things(struct text *t, uint64_t v, const char *thing);
+/* "3:48", "1:02:09": minutes or hours, and seconds, rounded up. */
+void people_clock(struct text *t, uint64_t ms);
+/* Twenty cells of which as many are full as are done; of nothing all are. */
+void people_bar(struct text *t, uint64_t done, uint64_t all);
+/* Columns of UTF-8 text without control characters. */
+size_t people_width(struct slice s);
+/* Whether `out` is a terminal that can write a line anew; and wants colours (NO_COLOR). */
+bool people_redraws(FILE *out);
+bool people_wants_colours(FILE *out);
+/* "500ms", "30s", "10m", "2h", "7d"; 0, or -1 when it is none. */
+MUST_USE int people_parse_span(const char *word, uint64_t *ret_ms);
 
 /* ---- tables -----------------------------------------------------------------------------------
  */
@@ -79,5 +116,12 @@ void table_mark(struct table *t, enum mark m);
 /* Prints all rows aligned (with colours on a terminal unless NO_COLOR is set), or the text `empty`
  * when there is none, and frees the table. */
 void table_print(struct table *t, FILE *out, const char *empty);
+
+/* ---- topics of `weir show` beside show.c ------------------------------------------------------
+ */
+
+/* Print the rows of "show drain" and "show guard" on stdout. */
+void show_drain(const struct rows *rows);
+void show_guard(const struct rows *rows);
 
 #endif

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reads the rows that our own control socket writes: flat objects of strings, numbers and words. */
+ * Reads the rows that our own control socket writes: objects of strings, numbers, words, and
+ * objects of such. */
+#include <stdlib.h>
 #include "cli/common.h"
+#include "net/net.h"
 
 static size_t skip_blanks(struct slice s, size_t at)
 {
@@ -23,10 +26,34 @@ static int take_string(struct slice s, size_t at, struct slice *ret_text, size_t
     return 0;
 }
 
+/* An object at s[at], its braces included. */
+static int take_object(struct slice s, size_t at, struct slice *ret_text, size_t *ret_end)
+{
+    size_t begin = at, depth = 0;
+    struct slice ignored;
+    while (at < s.n) {
+        if (s.p[at] == '"') {
+            if (take_string(s, at, &ignored, &at) != 0)
+                return -1;
+            continue;
+        }
+        depth += s.p[at] == '{';
+        depth -= s.p[at] == '}';
+        at++;
+        if (depth == 0)
+            break;
+    }
+    *ret_text = slice_of(s.p + begin, at - begin);
+    *ret_end = at;
+    return depth == 0 ? 0 : -1;
+}
+
 static int take_value(struct slice s, size_t at, struct slice *ret_text, size_t *ret_end)
 {
     if (at < s.n && s.p[at] == '"')
         return take_string(s, at, ret_text, ret_end);
+    if (at < s.n && s.p[at] == '{')
+        return take_object(s, at, ret_text, ret_end);
     size_t begin = at;
     while (at < s.n && s.p[at] != ',' && s.p[at] != '}' && s.p[at] != '{' && s.p[at] != '[')
         at++;
@@ -80,4 +107,54 @@ uint64_t row_number(const struct row *r, const char *key)
 {
     uint64_t v = 0;
     return text_parse_u64(row_get(r, key), UINT64_MAX, &v) == 0 ? v : 0;
+}
+
+bool row_true(const struct row *r, const char *key)
+{
+    return slice_equal(row_get(r, key), SLICE("true"));
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
+
+static int parse_rows(struct rows *a, size_t n)
+{
+    struct slice rest = slice_of(a->text, n);
+    size_t cap = 0;
+    while (rest.n > 0) {
+        size_t line = slice_find(rest, '\n');
+        if (a->count == cap) {
+            cap = cap * 2 + 32;
+            struct row *grown = (struct row *)realloc(a->row, cap * sizeof a->row[0]);
+            if (grown == NULL)
+                return -1;
+            a->row = grown;
+        }
+        if (row_parse(slice_take(rest, line), &a->row[a->count]) != 0)
+            return -1;
+        a->count++;
+        rest = slice_drop(rest, line + 1);
+    }
+    return 0;
+}
+
+int rows_fetch(const char *path, const char *request, struct rows *ret_rows)
+{
+    size_t n = 0;
+    *ret_rows = (struct rows){0};
+    FILE *f = open_memstream(&ret_rows->text, &n);
+    if (f == NULL)
+        return CLI_FAILED;
+    int status = control_call(path, request, f, stderr);
+    fclose(f);
+    if (status == CLI_OK && parse_rows(ret_rows, n) != 0) {
+        fputs("weir: the answer cannot be read\n", stderr);
+        status = CLI_FAILED;
+    }
+    return status;
+}
+
+void rows_free(struct rows *r)
+{
+    free(r->row);
+    free(r->text);
 }

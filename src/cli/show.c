@@ -9,8 +9,8 @@
 #include "observe/observe.h"
 
 static const char help[] =
-    "usage: weir show pools|transactions|flows|bindings [AOR]|counters|workers|store\n"
-    "                 [-o table|json] [-s SOCKET | -c FILE]\n"
+    "usage: weir show pools|transactions|flows|bindings [AOR]|counters|workers|store|\n"
+    "                 guard|drain [-o table|json] [-s SOCKET | -c FILE]\n"
     "\n"
     "Looks into a running weir.\n"
     "\n"
@@ -21,6 +21,8 @@ static const char help[] =
     "  counters       what was counted since the start, and what it means\n"
     "  workers        the load of each worker thread\n"
     "  store          what was written to the file of bindings\n"
+    "  guard          what comes in, what is refused and to whom, what is shed\n"
+    "  drain          how far a drain is\n"
     "\n"
     "  -o, --output FORMAT   table, or json: one object per line, one per worker where workers\n"
     "                        count apart\n"
@@ -34,54 +36,6 @@ static const char help[] =
     "  weir show pools\n"
     "  weir show bindings alice@example.com\n"
     "  weir show transactions -o json | jq 'select(.age_ms > 10000)'\n";
-
-/* All rows of an answer. */
-struct answer_rows {
-    char *text;
-    size_t count;
-    struct row *row;
-};
-
-static int parse_rows(struct answer_rows *a, size_t n)
-{
-    struct slice rest = slice_of(a->text, n);
-    size_t cap = 0;
-    while (rest.n > 0) {
-        size_t line = slice_find(rest, '\n');
-        if (a->count == cap) {
-            cap = cap * 2 + 32;
-            struct row *grown = (struct row *)realloc(a->row, cap * sizeof a->row[0]);
-            if (grown == NULL)
-                return -1;
-            a->row = grown;
-        }
-        if (row_parse(slice_take(rest, line), &a->row[a->count]) != 0)
-            return -1;
-        a->count++;
-        rest = slice_drop(rest, line + 1);
-    }
-    return 0;
-}
-
-static int fetch(const char *path, const char *request, struct answer_rows *a)
-{
-    size_t n = 0;
-    FILE *f = open_memstream(&a->text, &n);
-    if (f == NULL)
-        return CLI_FAILED;
-    int status = control_call(path, request, f, stderr);
-    fclose(f);
-    if (status == CLI_OK && parse_rows(a, n) != 0) {
-        fputs("weir: the answer cannot be read\n", stderr);
-        status = CLI_FAILED;
-    }
-    return status;
-}
-
-static bool is_true(const struct row *r, const char *key)
-{
-    return slice_equal(row_get(r, key), SLICE("true"));
-}
 
 /* "1.2 s", "3 min", "5 h": how long ago, for people. */
 static void add_age(struct table *t, uint64_t ms)
@@ -110,7 +64,7 @@ static bool same_target(const struct row *a, const struct row *b)
            slice_equal(row_get(a, "target"), row_get(b, "target"));
 }
 
-static bool is_first_of_target(const struct answer_rows *a, size_t at)
+static bool is_first_of_target(const struct rows *a, size_t at)
 {
     for (size_t i = 0; i < at; i++)
         if (same_target(&a->row[i], &a->row[at]))
@@ -123,11 +77,11 @@ static void add_state(struct table *t, const struct row *worst, unsigned fit, un
     char text[48];
     /* In the order of pool_explain(), so that STATE and WHY speak of the same. */
     const char *word = !slice_equal(row_get(worst, "admin"), SLICE("ready")) ? "unfit"
-                       : !is_true(worst, "up")                               ? "down"
-                       : is_true(worst, "ejected")                           ? "ejected"
+                       : !row_true(worst, "up")                              ? "down"
+                       : row_true(worst, "ejected")                          ? "ejected"
                                                                              : "unfit";
     if (fit == workers) {
-        bool panic = is_true(worst, "panic");
+        bool panic = row_true(worst, "panic");
         table_add(t, panic ? SLICE("up, pool panics") : SLICE("up"));
         table_mark(t, panic ? MARK_ODD : MARK_GOOD);
     } else if (fit == 0) {
@@ -142,7 +96,7 @@ static void add_state(struct table *t, const struct row *worst, unsigned fit, un
 
 /* One line for a target, put together from all workers; its words are those of a worker that sees
  * it unfit, if there is one. */
-static void add_target(struct table *t, const struct answer_rows *a, size_t first)
+static void add_target(struct table *t, const struct rows *a, size_t first)
 {
     static const char *const sums[] = {"open", "begun", "answered", "failed"};
     uint64_t sum[4] = {0};
@@ -153,8 +107,8 @@ static void add_target(struct table *t, const struct answer_rows *a, size_t firs
         if (!same_target(r, &a->row[first]))
             continue;
         workers++;
-        fit += is_true(r, "fit");
-        if (is_true(worst, "fit") && !is_true(r, "fit"))
+        fit += row_true(r, "fit");
+        if (row_true(worst, "fit") && !row_true(r, "fit"))
             worst = r;
         for (unsigned k = 0; k < 4; k++)
             sum[k] += row_number(r, sums[k]);
@@ -171,7 +125,7 @@ static void add_target(struct table *t, const struct answer_rows *a, size_t firs
     table_add(t, row_get(worst, "why"));
 }
 
-static void print_pools(const struct answer_rows *a)
+static void print_pools(const struct rows *a)
 {
     static const char *const heads[] = {"POOL", "TARGET", "ZONE",     "WEIGHT", "ADMIN", "STATE",
                                         "OPEN", "BEGUN",  "ANSWERED", "FAILED", "WHY"};
@@ -184,7 +138,7 @@ static void print_pools(const struct answer_rows *a)
 
 /* ---- transactions, flows, workers ------------------------------------------------------------ */
 
-static void print_transactions(const struct answer_rows *a)
+static void print_transactions(const struct rows *a)
 {
     static const char *const heads[] = {"METHOD", "STATE", "AGE",   "FROM",    "SIDE",  "TO",
                                         "POOL",   "TRIES", "NOTES", "CALL-ID", "WORKER"};
@@ -199,10 +153,10 @@ static void print_transactions(const struct answer_rows *a)
         add_or_dash(t, row_get(r, "dest"));
         add_or_dash(t, row_get(r, "pool"));
         table_add(t, row_get(r, "tries"));
-        table_add(t, is_true(r, "cancelled")  ? SLICE("cancelled")
-                     : is_true(r, "answered") ? SLICE("answered")
-                     : is_true(r, "ringing")  ? SLICE("ringing")
-                                              : SLICE("-"));
+        table_add(t, row_true(r, "cancelled")  ? SLICE("cancelled")
+                     : row_true(r, "answered") ? SLICE("answered")
+                     : row_true(r, "ringing")  ? SLICE("ringing")
+                                               : SLICE("-"));
         add_or_dash(t, row_get(r, "call_id"));
         table_add(t, row_get(r, "worker"));
     }
@@ -217,11 +171,12 @@ static void add_flow(struct table *t, struct slice worker, struct slice slot)
     table_add(t, slice_cstr(text));
 }
 
-static void print_flows(const struct answer_rows *a)
+static void print_flows(const struct rows *a)
 {
-    static const char *const heads[] = {"FLOW",  "PEER", "TRANSPORT", "SIDE", "LISTENER", "NAME",
-                                        "STATE", "AGE",  "IDLE",      "IN",   "OUT",      "OPEN"};
-    struct table *t = table_new(heads, 12);
+    static const char *const heads[] = {"FLOW", "PEER",  "TRANSPORT",  "SIDE", "LISTENER",
+                                        "NAME", "STATE", "AGE",        "IDLE", "IN",
+                                        "OUT",  "OPEN",  "REGISTERED", "CALLS"};
+    struct table *t = table_new(heads, 14);
     for (size_t i = 0; i < a->count; i++) {
         const struct row *r = &a->row[i];
         bool is_ours = slice_equal(row_get(r, "opened_by"), SLICE("us"));
@@ -240,11 +195,13 @@ static void print_flows(const struct answer_rows *a)
         table_add(t, row_get(r, "messages_in"));
         table_add(t, row_get(r, "messages_out"));
         table_add(t, row_get(r, "open"));
+        table_add(t, row_true(r, "registered") ? SLICE("yes") : SLICE("no"));
+        table_add(t, row_get(r, "calls"));
     }
     table_print(t, stdout, "no flows");
 }
 
-static void print_workers(const struct answer_rows *a)
+static void print_workers(const struct rows *a)
 {
     static const char *const heads[] = {
         "WORKER",       "RELAYS",        "OPEN",           "TRIES",      "FLOWS",   "DRAINING",
@@ -277,7 +234,7 @@ static void add_flow_of_binding(struct table *t, struct slice flow)
         add_or_dash(t, flow);
 }
 
-static void print_bindings(const struct answer_rows *a)
+static void print_bindings(const struct rows *a)
 {
     static const char *const heads[] = {"AOR", "CONTACT",    "TRANSPORT", "SOURCE", "FLOW",
                                         "Q",   "EXPIRES IN", "INSTANCE",  "REG-ID"};
@@ -297,7 +254,7 @@ static void print_bindings(const struct answer_rows *a)
     table_print(t, stdout, "no bindings");
 }
 
-static void print_store(const struct answer_rows *a)
+static void print_store(const struct rows *a)
 {
     static const char *const heads[] = {"COUNTER", "VALUE", "MEANING"};
     struct table *t = table_new(heads, 3);
@@ -343,7 +300,7 @@ static const char *meaning_of(struct slice name)
     return "";
 }
 
-static void print_counters(const struct answer_rows *a)
+static void print_counters(const struct rows *a)
 {
     static const char *const heads[] = {"COUNTER", "VALUE", "MEANING"};
     struct table *t = table_new(heads, 3);
@@ -368,11 +325,13 @@ static void print_counters(const struct answer_rows *a)
 
 static const struct {
     const char *name;
-    void (*print)(const struct answer_rows *a);
+    void (*print)(const struct rows *a);
 } topics[] = {
-    {"pools", print_pools},       {"transactions", print_transactions}, {"flows", print_flows},
-    {"bindings", print_bindings}, {"counters", print_counters},         {"workers", print_workers},
-    {"store", print_store},
+    {"pools", print_pools},       {"transactions", print_transactions},
+    {"flows", print_flows},       {"bindings", print_bindings},
+    {"counters", print_counters}, {"workers", print_workers},
+    {"store", print_store},       {"guard", show_guard},
+    {"drain", show_drain},
 };
 enum { TOPICS = sizeof topics / sizeof topics[0] };
 
@@ -393,12 +352,11 @@ static int show(const char *path, size_t topic, const char *argument, bool json)
     snprintf(request, sizeof request, "show %s %s", topics[topic].name, argument);
     if (json)
         return control_call(path, request, stdout, stderr);
-    struct answer_rows a = {0};
-    int status = fetch(path, request, &a);
+    struct rows rows;
+    int status = rows_fetch(path, request, &rows);
     if (status == CLI_OK)
-        topics[topic].print(&a);
-    free(a.row);
-    free(a.text);
+        topics[topic].print(&rows);
+    rows_free(&rows);
     return status;
 }
 
@@ -413,7 +371,8 @@ int cli_show(int argc, char **argv)
     const char *argument = ask.first + 1 < argc ? argv[ask.first + 1] : "";
     if (word[0] == '\0')
         return cli_usage_error(
-            "show", "one of pools, transactions, flows, bindings, counters, workers, store");
+            "show",
+            "one of pools, transactions, flows, bindings, counters, workers, store, guard, drain");
     size_t topic = 0;
     while (topic < TOPICS && strcmp(word, topics[topic].name) != 0)
         topic++;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "cli/common.h"
 
 enum { COLUMNS_MAX = 16, GAP = 2 };
@@ -91,17 +90,10 @@ static void print_cell(FILE *out, const char *text, int width, bool right, bool 
         fprintf(out, "%*s", (right ? 0 : pad) + GAP, "");
 }
 
-static bool wants_colours(FILE *out)
-{
-    const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
-    return (no == NULL || no[0] == '\0') && isatty(fileno(out)) != 0 && term != NULL &&
-           strcmp(term, "dumb") != 0;
-}
-
 static void print_rows(const struct table *t, FILE *out)
 {
     static const char *const colours[] = {"", "\033[32m", "\033[31m", "\033[33m"};
-    bool colourful = wants_colours(out);
+    bool colourful = people_wants_colours(out);
     int width[COLUMNS_MAX];
     for (unsigned i = 0; i < t->columns; i++)
         width[i] = (int)strlen(t->heads[i]);

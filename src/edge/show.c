@@ -174,13 +174,18 @@ static void flow_row(struct edge *e, struct text *t, const struct flow *w)
     if (w->listener != LISTENER_NONE)
         put_text_field(t, "listener", e->opts->listener[w->listener].name);
     put_text_field(t, "opened_by", w->id.slot & FLOW_OUT ? SLICE("us") : SLICE("peer"));
-    put_text_field(t, "state", w->connecting ? SLICE("connecting") : SLICE("open"));
+    put_text_field(t, "state",
+                   w->connecting ? SLICE("connecting")
+                   : w->closing  ? SLICE("closing")
+                                 : SLICE("open"));
     put_number(t, "age_ms", mono_since(e->now, (mono_ns)w->opened_s * NS_S) / NS_MS);
     put_number(t, "idle_ms", mono_since(e->now, w->last_in) / NS_MS);
     put_number(t, "messages_in", w->messages_in);
     put_number(t, "messages_out", w->messages_out);
     put_number(t, "open", w->open);
     put_number(t, "pings", w->pings);
+    put_bool(t, "registered", w->registered);
+    put_number(t, "calls", w->calls);
     if (flow_name(e->flows, w).n > 0)
         put_text_field(t, "name", flow_name(e->flows, w));
     put_number(t, "slot", w->id.slot & ~(uint32_t)FLOW_OUT);

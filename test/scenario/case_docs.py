@@ -23,10 +23,10 @@ import subprocess
 
 from kit import procs, tls
 from kit.case import case
-from kit.ends import check, equal
+from kit.ends import check, equal, until
 
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.S | re.M)
-ASKS = re.compile(r"\bweir (show|reload|drain|target|unbind)\b")
+ASKS = re.compile(r"\bweir (show|reload|drain|undrain|guard|target|unbind)\b")
 SMALLEST = "README.md"
 
 
@@ -158,6 +158,7 @@ class Session:
             self.weir = self.t.keep(Edge(self.t.folder, [procs.binary(self.t.build), "run", "-c",
                                                          "edge.yaml"]))
             self.weir.wait_ready()
+            until(lambda: self.weir.output().endswith("\n"), "the end of the line")
         return self.weir.output()
 
     def command(self, line):
