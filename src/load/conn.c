@@ -225,6 +225,7 @@ int load__conn_ping(struct load *l, struct conn *c)
 {
     if (is_ws(c) && c->state == CONN_OPEN)
         return put_frame(l, c, WS_OP_PING, SLICE("weir"));
+    c->awaits_pong = true;
     return load__conn_send(l, c, SLICE("\r\n\r\n"), NULL);
 }
 
@@ -403,6 +404,7 @@ int load__conn_open(struct load *l, struct conn *c, const struct load_place *to,
     c->transport = to->transport;
     c->is_connected_udp = to->transport == TP_UDP;
     c->state = CONN_CONNECTING;
+    c->awaits_pong = false;
     memset(&c->framer, 0, sizeof c->framer);
     return 0;
 }
@@ -486,12 +488,15 @@ static ssize_t take_stream(struct load *l, struct conn *c, size_t n)
         }
         if (r == SIP_FRAME_MORE)
             break;
-        if (r == SIP_FRAME_MESSAGE)
+        if (r == SIP_FRAME_MESSAGE) {
             c->user->message(l, c, slice_of(l->plain + at, len), &c->peer);
-        else if (r == SIP_FRAME_PING)
-            (void)load__conn_send(l, c, SLICE("\r\n"), NULL);
-        else
+        } else if (c->awaits_pong) {
+            c->awaits_pong = false;
+            c->framer.blanks = 0; /* else two pongs would make a ping of theirs */
             c->user->pong(l, c);
+        } else if (r == SIP_FRAME_PING) {
+            (void)load__conn_send(l, c, SLICE("\r\n"), NULL);
+        }
         if (c->life != life)
             return -1;
         at += len;

@@ -42,7 +42,8 @@ static double up_of(const struct series *t, uint32_t i, int which)
 
 static double latency_ms_of(const struct series *t, uint32_t i, int which)
 {
-    return (double)histogram_quantile(&t->at[i].latency, (unsigned)which) / 1e3;
+    const struct histogram *h = &t->at[i].latency;
+    return h->count == 0 ? -1 : (double)histogram_quantile(h, (unsigned)which) / 1e3;
 }
 
 /* The least of 1, 2, 5 times a power of ten that four steps of reach `max`. */
@@ -71,48 +72,108 @@ static double y_of(double v, double top)
     return TOP + (HEIGHT - TOP - BOTTOM) * (1 - v / top);
 }
 
-static void grid(FILE *out, double top, double step, double seconds)
+/* log10(1 + v), a bit of the result for each squaring: an avalanche and what trickles after it, in
+ * one chart. */
+static double decades(double v)
 {
-    double across = step_for(seconds * 0.6);
-    for (double v = 0; v <= top + step / 2; v += step)
+    double d = 0, part = 0.5;
+    for (v += 1; v >= 10; v /= 10)
+        d += 1;
+    for (int i = 0; i < 16; i++, part /= 2) {
+        v *= v;
+        if (v >= 10) {
+            v /= 10;
+            d += part;
+        }
+    }
+    return d;
+}
+
+/* What a chart shows: its curves, and whether they stand by decades. */
+struct chart {
+    const char *title;
+    const struct curve *curves;
+    int count;
+    bool by_decades;
+};
+
+static double height_of(const struct chart *c, double v, double top)
+{
+    return c->by_decades ? y_of(decades(v), decades(top)) : y_of(v, top);
+}
+
+static void grid(FILE *out, const struct chart *c, double top, double seconds)
+{
+    double across = step_for(seconds * 0.6), step = c->by_decades ? 1 : step_for(top);
+    for (double v = 0; v <= top * 1.001; v = c->by_decades && v > 0 ? v * 10 : v + step)
         fprintf(out, "<path class=g d='M%d %.1fH%d'/><text x=%d y=%.1f text-anchor=end>%g</text>\n",
-                LEFT, y_of(v, top), WIDTH - RIGHT, LEFT - 6, y_of(v, top) + 4, v);
+                LEFT, height_of(c, v, top), WIDTH - RIGHT, LEFT - 6, height_of(c, v, top) + 4, v);
     for (double s = 0; s <= seconds; s += across)
         fprintf(out, "<text x=%.1f y=%d text-anchor=middle>%g s</text>\n", x_of(s, seconds),
                 HEIGHT - 8, s);
 }
 
-static void draw(FILE *out, const struct series *t, const struct curve *c, int colour, double top)
+static void draw(FILE *out, const struct series *t, const struct chart *c, int k, double top)
 {
+    const struct curve *curve = &c->curves[k];
     double span = (double)t->count * (double)t->width / 1e9;
-    fprintf(out, "<path style='stroke:var(--c%d)' d='", colour);
-    for (uint32_t i = 0; i < t->count; i++)
-        fprintf(out, "%c%.1f %.1f", i == 0 ? 'M' : 'L',
-                x_of(((double)i + 0.5) * (double)t->width / 1e9, span),
-                y_of(c->value(t, i, c->which), top));
-    fprintf(out, "'><title>%s</title></path>\n", c->name);
+    bool begins = true;
+    fprintf(out, "<path style='stroke:var(--c%d)' d='", k);
+    for (uint32_t i = 0; i < t->count; i++) {
+        double v = curve->value(t, i, curve->which);
+        if (v < 0) { /* nothing is known of this slice */
+            begins = true;
+            continue;
+        }
+        double x = x_of(((double)i + 0.5) * (double)t->width / 1e9, span);
+        fprintf(out, "%c%.1f %.1f", begins ? 'M' : 'L', x, height_of(c, v, top));
+        if (begins) /* a slice alone is to be seen, too */
+            fputs("h.1", out);
+        begins = false;
+    }
+    fprintf(out, "'><title>%s</title></path>\n", curve->name);
 }
 
-static void chart(FILE *out, const struct series *t, const char *title, const struct curve *curves,
-                  int count)
+static double curve_max(const struct series *t, const struct curve *curve)
+{
+    double max = 0;
+    for (uint32_t i = 0; i < t->count; i++) {
+        double v = curve->value(t, i, curve->which);
+        max = v > max ? v : max;
+    }
+    return max;
+}
+
+static double top_of(const struct chart *c, double max)
+{
+    double top = 1, step = step_for(max);
+    if (c->by_decades) {
+        while (top < max)
+            top *= 10;
+        return top;
+    }
+    for (top = step; top < max;)
+        top += step;
+    return top;
+}
+
+static void put_chart(FILE *out, const struct series *t, const struct chart *c)
 {
     double max = 1e-3;
-    for (int k = 0; k < count; k++)
-        for (uint32_t i = 0; i < t->count; i++) {
-            double v = curves[k].value(t, i, curves[k].which);
-            max = v > max ? v : max;
-        }
-    double step = step_for(max), top = step;
-    while (top < max)
-        top += step;
-    fprintf(out, "<h2>%s</h2><p>", title);
-    for (int k = 0; k < count; k++)
-        fprintf(out, "<span class=k style='background:var(--c%d)'></span>%s", k, curves[k].name);
+    for (int k = 0; k < c->count; k++) {
+        double v = curve_max(t, &c->curves[k]);
+        max = v > max ? v : max;
+    }
+    double top = top_of(c, max);
+    fprintf(out, "<h2>%s</h2><p>", c->title);
+    for (int k = 0; k < c->count; k++)
+        fprintf(out, "<span class=k style='background:var(--c%d)'></span>%s", k, c->curves[k].name);
     fprintf(out, "</p>\n<svg viewBox='0 0 %d %d' role=img aria-label='%s'>\n", WIDTH, HEIGHT,
-            title);
-    grid(out, top, step, (double)t->count * (double)t->width / 1e9);
-    for (int k = 0; k < count; k++)
-        draw(out, t, &curves[k], k, top);
+            c->title);
+    grid(out, c, top, (double)t->count * (double)t->width / 1e9);
+    for (int k = 0; k < c->count; k++)
+        if (curve_max(t, &c->curves[k]) > 0)
+            draw(out, t, c, k, top);
     fputs("</svg>\n", out);
 }
 
@@ -129,9 +190,14 @@ static void charts(const struct load_opts *o, const struct stats *s, FILE *out)
     };
     const struct curve ups[] = {{phones ? "registered" : "open", up_of, 0}};
     const struct curve latencies[] = {{"p50", latency_ms_of, 500}, {"p99", latency_ms_of, 990}};
-    chart(out, &s->series, phones ? "Each second" : "Calls each second", rates, LINES_MAX);
-    chart(out, &s->series, phones ? "Phones registered" : "Calls open", ups, 1);
-    chart(out, &s->series, phones ? "REGISTER to 200, ms" : "INVITE to 200, ms", latencies, 2);
+    const struct chart all[] = {
+        {phones ? "Each second, logarithmic" : "Calls each second, logarithmic", rates, LINES_MAX,
+         true},
+        {phones ? "Phones registered" : "Calls open", ups, 1, false},
+        {phones ? "REGISTER to 200, ms" : "INVITE to 200, ms", latencies, 2, false},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        put_chart(out, &s->series, &all[i]);
 }
 
 static void put_row(FILE *out, const char *name, uint64_t n)

@@ -67,7 +67,6 @@ enum { SERIES_MAX = 600 };
     X(challenged, "challenges answered", "calls challenged")                                       \
     X(in_dialog, "requests in dialogs", "requests in dialogs")                                     \
     X(in_dialog_ok, "of them answered with 2xx", "of them answered with 2xx")                      \
-    X(resumed, "TLS sessions resumed", "TLS sessions resumed")                                     \
     X(pings, "pings sent", "pings sent")                                                           \
     X(requests_in, "requests received", "requests received")                                       \
     X(unread, "messages that could not be read", "messages that could not be read")
@@ -272,7 +271,7 @@ struct conn {
     struct addr peer, local;
     uint8_t transport, state;
     bool is_connected_udp;
-    bool wants_out;
+    bool awaits_pong; /* on a stream of SIP: the next blank line is one, and no half of a ping */
     struct sip_framer framer;
     struct ws_reader ws;
     uint32_t kept_raw, kept_plain; /* bytes at `kept`: raw ones first */
