@@ -156,7 +156,8 @@ bench-build:
 	@$(MAKE) --no-print-directory BUILD=release CC=gcc all bench-tools
 
 .PHONY: bench-tools
-bench-tools: $(addprefix $O/bench/,relay delay parse_bench guard_bench phones tls_acceptor malloc_count.so)
+bench-tools: $(addprefix $O/bench/,relay delay parse_bench guard_bench \
+	phones tls_acceptor malloc_count.so)
 $O/bench/%: $O/obj/bench/%.o $(room_lib)
 	$(call say,LINK)
 	$(Q)mkdir -p $(@D)
