@@ -18,11 +18,16 @@
 
 /* A close is no work; that everybody comes somewhere else at one moment is. */
 #define DRAIN_STEP_NS (20 * NS_MS)
-/* With a call on it a connection stays until the drain's time is over. */
 
 bool flow_is_phone(const struct flow *w)
 {
     return (w->id.slot & FLOW_OUT) == 0 && w->side == SIDE_OUTSIDE && !w->closing;
+}
+
+/* It carries a call, or one that may become one. */
+static bool is_in_a_call(const struct flow *w)
+{
+    return w->calls > 0 || w->open > 0 || w->askers != FLOW_END;
 }
 
 /* ---- calls on a connection --------------------------------------------------------------------
@@ -236,7 +241,7 @@ static void close_due(struct edge *e, uint32_t due)
             around = true;
             continue;
         }
-        if (!flow_is_phone(w) || (w->calls > 0 && !overtime))
+        if (!flow_is_phone(w) || (is_in_a_call(w) && !overtime))
             continue;
         move_flow(e, w);
         d->closed++;
@@ -252,6 +257,55 @@ void drain_run(struct edge *e)
     close_due(e, due);
     d->next_at = mono_add(e->now, DRAIN_STEP_NS);
 }
+
+/* ---- recycling --------------------------------------------------------------------------------
+ *
+ * Each connection over which a phone has registered has a life of its own, from its generation:
+ *
+ *      opened ──────── after − jitter ──────── after ──────── after + jitter
+ *                      └── those that came together leave over all of this ─┘
+ *
+ * and if very many are too old at once, since the option is new, no more of them go than four times
+ * what would in the long run. It is looked at whenever the connection may have to be pinged. */
+
+static uint64_t life_s(const struct edge_moving *m, const struct flow *w)
+{
+    uint64_t after_s = m->recycle_after / NS_S;
+    uint64_t spread_s = after_s * m->recycle_jitter_percent / 100;
+    /* Numbers that follow each other lie evenly in what is left of the golden section. */
+    uint64_t draw = (w->id.gen * 0x9e3779b97f4a7c15ULL) >> 32;
+    return after_s - spread_s + (draw * (2 * spread_s + 1) >> 32);
+}
+
+/* When to look at it, in seconds from now; 0: it is not recycled. */
+uint32_t recycle_look_s(const struct edge *e, const struct flow *w)
+{
+    enum { AGAIN_S = 60 };
+    if (e->opts->moving.recycle_after == 0 || w->closing)
+        return 0;
+    uint64_t age_s = e->now / NS_S - w->opened_s, whole_s = life_s(&e->opts->moving, w);
+    if (age_s >= whole_s)
+        return AGAIN_S; /* it is too old: in a call, or others go first */
+    return whole_s - age_s < FLOW_PING_AHEAD_S ? (uint32_t)(whole_s - age_s) : FLOW_PING_AHEAD_S;
+}
+
+/* Closes it if its time has come; true when it did. */
+bool recycle_flow(struct edge *e, struct flow *w)
+{
+    enum { HURRY = 4, BURST = 4 };
+    const struct edge_moving *m = &e->opts->moving;
+    if (m->recycle_after == 0 || e->draining || !w->registered || !flow_is_phone(w) ||
+        is_in_a_call(w) || e->now / NS_S - w->opened_s < life_s(m, w))
+        return false;
+    struct rate pace = {.every = m->recycle_after / HURRY / flows_live(e->flows), .burst = BURST};
+    if (!rate_take(&e->drain.recycled, pace, e->now))
+        return false;
+    move_flow(e, w);
+    return true;
+}
+
+/* ---- rows ------------------------------------------------------------------------------------
+ */
 
 /* One row: how far it is. */
 void drain_show(struct edge *e, struct text *t)

@@ -180,6 +180,7 @@ struct drain {
     uint32_t phones; /* connections of phones when it began */
     uint32_t closed; /* of these, and of those that came since */
     uint32_t cursor;
+    mono_ns recycled; /* the pace of recycling, see rate_take() */
     struct moved_agent agent[DRAIN_AGENTS];
     struct moved_phone moved[DRAIN_MOVED];
 };
@@ -361,6 +362,8 @@ bool drain_takes_register(struct edge *e, const struct origin *from);
 mono_ns drain_deadline(const struct edge *e);
 void drain_run(struct edge *e);
 void drain_show(struct edge *e, struct text *t);
+uint32_t recycle_look_s(const struct edge *e, const struct flow *w);
+bool recycle_flow(struct edge *e, struct flow *w);
 
 /* ---- reuse.c: whom we meet over TLS -----------------------------------------------------------
  */

@@ -82,13 +82,26 @@ static uint16_t pause_of(struct edge *e, const struct flow *w, uint32_t longer)
     return jittered(e, longer < max ? longer : max);
 }
 
+/* Without pings it is only looked at when its age may end it. */
+static void look_again(struct edge *e, struct flow *w)
+{
+    uint32_t s = recycle_look_s(e, w);
+    if (s > 0)
+        flow_ping_in(e->flows, w, s, e->now);
+}
+
 /* A connection from outside has said something in SIP, e->msg: from now on it is kept open. What it
  * says when it registers tells whether it is mobile. */
 void keepalive_begin(struct edge *e, struct flow *w)
 {
     uint32_t every = whole_seconds(e->opts->keepalive.every);
-    if (e->opts->keepalive.every == 0 || w->side != SIDE_OUTSIDE || (w->id.slot & FLOW_OUT))
+    if (w->side != SIDE_OUTSIDE || (w->id.slot & FLOW_OUT))
         return;
+    if (e->opts->keepalive.every == 0) {
+        if (w->ping_cell == FLOW_PING_NONE)
+            look_again(e, w);
+        return;
+    }
     bool registers = e->msg.is_request && e->msg.method == SIP_M_REGISTER;
     bool mobile = registers ? is_mobile(e, &e->msg) : w->mobile;
     if (w->ping_s != 0 && mobile == w->mobile)
@@ -124,12 +137,16 @@ static void run_flows(struct edge *e)
     struct flow *w;
     while (actions_have_room(e->out) && (w = flow_ping_due(e->flows, e->now)) != NULL) {
         uint32_t silent = whole_seconds(mono_since(e->now, w->last_in));
-        if (e->opts->keepalive.every == 0 || w->closing)
+        if (recycle_flow(e, w))
+            continue;
+        if (e->opts->keepalive.every == 0 || w->closing) {
             w->ping_s = 0; /* switched off; a message may begin it again */
-        else if (silent < w->ping_s)
+            look_again(e, w);
+        } else if (silent < w->ping_s) {
             flow_ping_in(e->flows, w, w->ping_s - silent, e->now);
-        else
+        } else {
             ping(e, w);
+        }
     }
 }
 

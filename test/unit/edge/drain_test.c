@@ -122,6 +122,25 @@ static void a_call_stays(void **state)
     world_free(w);
 }
 
+static void a_call_that_rings_stays(void **state)
+{
+    (void)state;
+    struct world *w = world_with_moving(false);
+    struct flow_id caller = world_accept(w, 1, "alice");
+    char *invite = world_request("INVITE", "sip:bob@example.com", "alice", "call", NULL);
+    world_tcp(w, caller, invite);
+    free(invite);
+    world_answer(w, "a", "INVITE", 180, NULL);
+    world_forget(w);
+    world_command(w, CMD_DRAIN, "4000");
+    world_run(w, 3900);
+    assert_int_equal(closes(w), 0);
+    world_answer(w, "a", "INVITE", 486, NULL);
+    world_run(w, 90);
+    assert_int_equal(closes(w), 1);
+    world_free(w);
+}
+
 static void time_is_up_for_calls_too(void **state)
 {
     (void)state;
@@ -206,16 +225,125 @@ static void what_follows_is_learnt(void **state)
     world_free(w);
 }
 
+/* ---- recycling --------------------------------------------------------------------------------
+ */
+
+enum { PHONES = 40 };
+
+static struct world *world_with_phones(dur_ns keepalive, dur_ns recycle_after)
+{
+    struct world *w = world_with_moving(false);
+    w->opts.edge.keepalive = (struct edge_keepalive){
+        .every = keepalive, .max = 2 * keepalive, .mobile_every = keepalive, .jitter_percent = 10};
+    w->opts.edge.moving.recycle_after = recycle_after;
+    w->opts.edge.moving.recycle_jitter_percent = 20;
+    w->pool.target_count = 1;
+    world_adopt(w, 0);
+    for (unsigned i = 0; i < PHONES; i++) {
+        registers(w, world_accept(w, 1, "alice"), "alice", "Phone/1", "");
+        world_answer(w, "a", "REGISTER", 200, NULL);
+    }
+    world_forget(w);
+    return w;
+}
+
+/* Phones that came together leave over all of after ± jitter, each once. */
+static void phones_are_recycled(dur_ns keepalive, unsigned late_s)
+{
+    struct world *w = world_with_phones(keepalive, 600 * NS_S);
+    char *options = world_request("OPTIONS", "sip:example.com", "bob", "no phone", NULL);
+    world_tcp(w, world_accept(w, 1, "bob"), options); /* registers not */
+    free(options);
+    world_forget(w);
+    world_run(w, 478 * 1000);
+    assert_int_equal(closes(w), 0);
+    world_run(w, 122 * 1000 + late_s * 500);
+    assert_in_range(closes(w), PHONES / 2 - 8, PHONES / 2 + 8);
+    world_run(w, 125 * 1000 + late_s * 1000);
+    assert_int_equal(closes(w), PHONES);
+    assert_int_equal(engine_counters(w->engine)->flows_moved, PHONES);
+    world_free(w);
+}
+
+static void who_came_together_leaves_one_by_one(void **state)
+{
+    (void)state;
+    phones_are_recycled(30 * NS_S, 60);
+}
+
+static void recycling_needs_no_keepalives(void **state)
+{
+    (void)state;
+    phones_are_recycled(0, 0);
+}
+
+static void no_call_is_recycled(void **state)
+{
+    (void)state;
+    struct world *w = world_with_phones(30 * NS_S, 0);
+    struct flow_id flow = world_accept(w, 1, "bob");
+    registers(w, flow, "bob", "Phone/1", "");
+    world_answer(w, "a", "REGISTER", 200, NULL);
+    char *invite = world_request("INVITE", "sip:carol@example.com", "bob", "call", NULL);
+    world_tcp(w, flow, invite);
+    free(invite);
+    world_answer(w, "a", "INVITE", 200, NULL);
+    w->opts.edge.moving.recycle_after = 60 * NS_S;
+    world_adopt(w, 0);
+    world_forget(w);
+    world_run(w, 600 * 1000);
+    assert_int_equal(closes(w), PHONES);
+    char *bye = world_in_dialog(w, "bob", "a", true, "BYE", "bye");
+    world_tcp(w, flow, bye);
+    free(bye);
+    world_answer(w, "a", "BYE", 200, NULL);
+    world_run(w, 120 * 1000);
+    assert_int_equal(closes(w), PHONES + 1);
+    world_free(w);
+}
+
+/* The option comes when all are older than it says. */
+static void many_who_are_too_old_do_not_leave_at_once(void **state)
+{
+    (void)state;
+    struct world *w = world_with_phones(30 * NS_S, 0);
+    world_run(w, 3600 * 1000);
+    assert_int_equal(closes(w), 0);
+    w->opts.edge.moving.recycle_after = 600 * NS_S;
+    world_adopt(w, 0);
+    world_run(w, 75 * 1000);
+    assert_in_range(closes(w), 4, 4 + 75 / 3);
+    world_run(w, 600 * 1000);
+    assert_int_equal(closes(w), PHONES);
+    world_free(w);
+}
+
+static void a_drain_recycles_nobody_twice(void **state)
+{
+    (void)state;
+    struct world *w = world_with_phones(30 * NS_S, 600 * NS_S);
+    world_command(w, CMD_DRAIN, "3600000");
+    world_run(w, 800 * 1000);
+    assert_in_range(closes(w), PHONES * 800 / 3600 - 1, PHONES * 800 / 3600 + 2);
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(phones_leave_at_an_even_pace),
         cmocka_unit_test(a_drain_can_be_called_off),
         cmocka_unit_test(a_call_stays),
+        cmocka_unit_test(a_call_that_rings_stays),
         cmocka_unit_test(time_is_up_for_calls_too),
         cmocka_unit_test(who_follows_is_sent_elsewhere),
         cmocka_unit_test(a_registered_phone_is_served_until_its_turn),
         cmocka_unit_test(what_follows_is_learnt),
+        cmocka_unit_test(who_came_together_leaves_one_by_one),
+        cmocka_unit_test(recycling_needs_no_keepalives),
+        cmocka_unit_test(no_call_is_recycled),
+        cmocka_unit_test(many_who_are_too_old_do_not_leave_at_once),
+        cmocka_unit_test(a_drain_recycles_nobody_twice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
