@@ -430,7 +430,8 @@ void refuse_unkept(struct edge *e, struct relay *r)
     relay_free(e, r);
 }
 
-/* All that could take it want less: whoever asked hears so (RFC 7339 5.3), and when to come back. */
+/* All that could take it want less: whoever asked hears it, and when to come back (RFC 7339 5.3).
+ */
 static void answer_held_back(struct edge *e, struct relay *r)
 {
     struct text t = scratch_text(e, 64);
