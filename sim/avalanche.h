@@ -20,7 +20,7 @@
 #define WEIR_SIM_AVALANCHE_H
 
 #include <stdio.h>
-#include "guard/guard.h"
+#include "engine/engine.h"
 
 enum {
     AV_REGIONS = 6,
@@ -43,7 +43,8 @@ struct av_setup {
     uint32_t phones;
     uint32_t edges_per_region;
     uint32_t seconds;
-    uint32_t slower; /* than the machine on which the costs were measured: for few phones */
+    uint32_t slower;       /* than the machine on which the costs were measured: for few phones */
+    uint32_t engine_every; /* 0: no phone is answered by an engine */
     enum av_mode mode;
 };
 
@@ -99,6 +100,12 @@ struct av_phone {
     bool shaken;  /* its connection is through the handshake */
     bool ponged;
     uint16_t attempt; /* what comes of an earlier one is void */
+    uint32_t sample;  /* of those that an engine answers; 1 + its place, 0 = it is none */
+};
+/* A phone that speaks SIP. */
+struct av_sample {
+    char name[16];
+    char nonce[256];
 };
 enum av_manner { AV_HASTY, AV_DEAF, AV_PATIENT };
 enum av_state { AV_WAITING, AV_TRYING, AV_IS_REGISTERED };
@@ -121,9 +128,12 @@ struct av_ring {
 
 struct av_edge {
     bool dead;
-    struct guard_opts opts;
-    struct guard *guard;
+    struct engine_opts opts;
+    struct edge_rule rule;
+    struct engine *engine;
+    struct guard *guard; /* the engine's */
     void *mem;
+    size_t mem_size;
     mono_ns clock; /* until when its worker is busy */
     struct av_ring messages, backlog, shakes;
     uint32_t datagrams;    /* among the messages: the socket's buffer is bounded */
@@ -137,6 +147,10 @@ struct av_world {
     struct prng rnd;
     uint32_t now_ms;
     struct av_phone *phone;
+    struct av_sample *sample;
+    struct registrar_user *user; /* by sample */
+    uint32_t sample_count;
+    uint64_t steps; /* of engines */
     struct av_event *event;
     uint32_t event_count, event_cap, event_free;
     uint32_t *bucket_head, *bucket_tail;
@@ -166,6 +180,19 @@ bool av_edge_arrives(struct av_world *w, struct av_edge *e, struct av_waits what
 /* Works until the end of this millisecond. */
 void av_edge_works(struct av_world *w, struct av_edge *e);
 void av_edge_closed(struct av_world *w, struct av_edge *e, uint32_t phone);
+
+/* ---- engines (avalanche_engine.c) --------------------------------------------------------------
+ */
+
+/* With the guard's options in place. */
+void av_engine_open(struct av_world *w, struct av_edge *e, unsigned i, mono_ns now);
+void av_engine_close(struct av_edge *e);
+void av_engine_ticks(struct av_edge *e);
+/* A sampled phone gets its name and password. */
+void av_phone_enrols(struct av_world *w, uint32_t k);
+/* Its message comes to the engine. Returns the status of the answer, 0: none. */
+unsigned av_engine_register(struct av_world *w, struct av_edge *e, const struct av_waits *m,
+                            dur_ns waited, uint32_t *ret_retry_after_s);
 
 /* ---- what is shown (avalanche_show.c) ----------------------------------------------------------
  */

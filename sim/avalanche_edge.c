@@ -68,20 +68,21 @@ static struct av_waits waits_newest(struct av_ring *r)
 
 /* ---- a life ---------------------------------------------------------------------------------- */
 
+static bool has_admission(const struct av_world *w)
+{
+    return w->setup.mode != AV_NO_ADMISSION;
+}
+
 void av_edge_open(struct av_world *w, unsigned i)
 {
     struct av_edge *e = &w->edge[i];
-    guard_opts_default(&e->opts);
+    struct guard_opts *o = &e->opts.edge.guard;
+    guard_opts_default(o);
     if (w->setup.mode == AV_NO_SPREADING)
-        e->opts.retry_after_min = e->opts.retry_after_max = RETRY_SAME_S * NS_S;
-    struct guard_limits limits = {.sources = 2 * (w->setup.phones / w->setup.edges_per_region / 3)};
-    size_t n = guard_memory(&limits);
-    e->mem = calloc(1, n);
-    MUST(e->mem != NULL);
-    struct arena mem = arena_over(e->mem, n);
-    struct hash_seed seed = {prng_u64(&w->rnd), prng_u64(&w->rnd)};
-    e->guard = guard_new(&mem, &e->opts, &limits, 1, seed, prng_u64(&w->rnd), NS_S);
-    MUST(e->guard != NULL);
+        o->retry_after_min = o->retry_after_max = RETRY_SAME_S * NS_S;
+    if (!has_admission(w))
+        o->delay_target = o->request_age_max = 0;
+    av_engine_open(w, e, i, NS_S);
     e->clock = NS_S;
     waits_open(&e->messages, MESSAGES_MAX);
     waits_open(&e->backlog, BACKLOG);
@@ -90,7 +91,7 @@ void av_edge_open(struct av_world *w, unsigned i)
 
 void av_edge_done(struct av_edge *e)
 {
-    free(e->mem);
+    av_engine_close(e);
     free(e->messages.all);
     free(e->backlog.all);
     free(e->shakes.all);
@@ -110,11 +111,6 @@ static uint32_t ms_of(mono_ns clock)
 static void takes(struct av_world *w, struct av_edge *e, dur_ns cost)
 {
     e->clock += cost * w->setup.slower;
-}
-
-static bool has_admission(const struct av_world *w)
-{
-    return w->setup.mode != AV_NO_ADMISSION;
 }
 
 void av_edge_closed(struct av_world *w, struct av_edge *e, uint32_t phone)
@@ -178,38 +174,64 @@ static enum guard_class class_of(enum av_message what)
     }
 }
 
-static void answers_register(struct av_world *w, struct av_edge *e, struct av_waits m)
+/* The answer to a phone that has neither given up nor had it before. */
+static void answers(struct av_world *w, struct av_edge *e, struct av_waits m, enum av_what what,
+                    uint32_t arg)
 {
     struct av_phone *p = &w->phone[m.phone];
-    takes(w, e, REGISTER_COST);
     if (m.attempt != p->attempt || p->said != m.what)
-        return; /* it has given up, or this is a repeat */
-    uint32_t latency = av_latency_ms(w, m.phone), at = ms_of(e->clock);
-    if (m.what == AV_REGISTER) {
-        p->said = 0;
-        av_at(w, at + latency, AV_CHALLENGED, m.phone, 0);
         return;
-    }
-    struct addr a = av_address(m.phone);
     p->said = 0;
-    av_now(w)->done++;
-    guard_known(e->guard, &a, e->clock);
-    guard_done(e->guard, CLASS_REGISTER, e->clock);
-    av_at(w, at + latency, AV_REGISTERED, m.phone, 0);
+    av_at(w, ms_of(e->clock) + av_latency_ms(w, m.phone), what, m.phone, arg);
 }
 
-static void refuses(struct av_world *w, struct av_edge *e, struct av_waits m)
+static void registers(struct av_world *w, struct av_edge *e, struct av_waits m)
+{
+    struct av_phone *p = &w->phone[m.phone];
+    struct addr a = av_address(m.phone);
+    takes(w, e, REGISTER_COST);
+    if (m.what == AV_REGISTER) {
+        answers(w, e, m, AV_CHALLENGED, 0);
+        return;
+    }
+    if (m.attempt == p->attempt && p->said == m.what) {
+        av_now(w)->done++;
+        if (p->tls)
+            guard_known(e->guard, &a, e->clock);
+        guard_done(e->guard, CLASS_REGISTER, e->clock);
+    }
+    answers(w, e, m, AV_REGISTERED, 0);
+}
+
+static void refuses(struct av_world *w, struct av_edge *e, struct av_waits m, uint32_t seconds)
 {
     takes(w, e, SHED_COST);
-    if (m.phone == AV_NOBODY)
-        return;
     av_now(w)->refused++;
-    uint32_t s = guard_retry_after_s(e->guard, CLASS_REGISTER, e->clock);
-    struct av_phone *p = &w->phone[m.phone];
-    if (m.attempt != p->attempt || p->said != m.what)
+    answers(w, e, m, AV_REFUSED, seconds);
+}
+
+/* The engine asks its guard itself. */
+static void asks_engine(struct av_world *w, struct av_edge *e, struct av_waits m, dur_ns waited)
+{
+    uint32_t seconds = 0;
+    unsigned status = av_engine_register(w, e, &m, waited, &seconds);
+    if (status == 503) {
+        refuses(w, e, m, seconds);
         return;
-    p->said = 0;
-    av_at(w, ms_of(e->clock) + av_latency_ms(w, m.phone), AV_REFUSED, m.phone, s);
+    }
+    takes(w, e, REGISTER_COST);
+    if (status == 200 && w->phone[m.phone].said == AV_CREDENTIALS)
+        av_now(w)->done++;
+    if (status == 200 || status == 401)
+        answers(w, e, m, status == 200 ? AV_REGISTERED : AV_CHALLENGED, 0);
+}
+
+static void takes_call(struct av_world *w, struct av_edge *e, struct av_waits m, dur_ns waited)
+{
+    av_now(w)->calls_served += waited <= T1_MS * NS_MS;
+    takes(w, e, CALL_COST);
+    if (m.what == AV_CALL)
+        guard_done(e->guard, CLASS_CALL, e->clock);
 }
 
 static void reads(struct av_world *w, struct av_edge *e)
@@ -218,26 +240,24 @@ static void reads(struct av_world *w, struct av_edge *e)
     e->datagrams -= is_datagram(w, &m);
     dur_ns waited = mono_since(e->clock, clock_of(m.at_ms));
     struct av_second *s = av_now(w);
-    if (has_admission(w))
-        guard_waited(e->guard, waited, e->clock);
+    struct av_phone *p = m.phone != AV_NOBODY ? &w->phone[m.phone] : NULL;
+    bool is_old = p != NULL && m.attempt != p->attempt;
+    guard_waited(e->guard, waited, e->clock);
     if (m.what == AV_PINGS) {
         takes(w, e, PING_COST);
-        w->phone[m.phone].ponged |= w->phone[m.phone].attempt == m.attempt;
-        return;
-    }
-    if (has_admission(w) && guard_sheds(e->guard, class_of(m.what), waited, e->clock)) {
-        refuses(w, e, m);
+        p->ponged |= !is_old;
         return;
     }
     uint32_t ms = (uint32_t)(waited / NS_MS);
     s->wait_ms = ms > s->wait_ms ? ms : s->wait_ms;
-    if (m.phone != AV_NOBODY) {
-        answers_register(w, e, m);
-        return;
-    }
-    s->calls_served += ms <= T1_MS;
-    takes(w, e, CALL_COST);
-    guard_done(e->guard, class_of(m.what), e->clock);
+    if (p != NULL && p->sample > 0 && !is_old)
+        asks_engine(w, e, m, waited);
+    else if (!guard_sheds(e->guard, class_of(m.what), waited, e->clock))
+        p != NULL ? registers(w, e, m) : takes_call(w, e, m, waited);
+    else if (p != NULL)
+        refuses(w, e, m, guard_retry_after_s(e->guard, CLASS_REGISTER, e->clock));
+    else
+        takes(w, e, SHED_COST);
 }
 
 static void accepts(struct av_world *w, struct av_edge *e)
@@ -322,11 +342,11 @@ void av_edge_works(struct av_world *w, struct av_edge *e)
     calls_arrive(w, e);
     if (e->clock < begin)
         e->clock = begin;
+    av_engine_ticks(e);
     while (e->clock < end) {
         unsigned kind = has_admission(w) ? next_in_turn(w, e) : first_come(e);
         if (kind == 3) {
-            if (has_admission(w))
-                guard_waited(e->guard, 0, e->clock);
+            guard_waited(e->guard, 0, e->clock);
             return;
         }
         work[kind](w, e);

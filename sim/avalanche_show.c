@@ -99,8 +99,10 @@ static void write_verdict(const struct av_world *w, const struct av_verdict *v)
         printf("SECOND WAVE of %u/s", v->second_peak);
     else
         printf("no second wave");
-    printf("; %u flows lost, %.1f %% of call requests late or refused (trace %016llx)\n", v->lost,
-           v->calls_failed_permille / 10.0, (unsigned long long)w->hash);
+    printf("; %u flows lost, %.1f %% of call requests late or refused (%llu engine steps, trace "
+           "%016llx)\n",
+           v->lost, v->calls_failed_permille / 10.0, (unsigned long long)w->steps,
+           (unsigned long long)w->hash);
 }
 
 static int write_csv(const struct av_world *w, const char *path)
@@ -127,29 +129,43 @@ static int write_csv(const struct av_world *w, const char *path)
 enum {
     WIDE = 720,
     HIGH = 340,
-    LEFT = 62,
+    LEFT = 72,
     RIGHT = 16,
-    TOP = 44,
-    SHARE_HIGH = 100, /* upper panel: registered, in percent */
-    RATE_TOP = 178,
-    RATE_HIGH = 130, /* lower: per second, in powers of ten */
+    SHARE_TOP = 48, /* upper panel: in percent */
+    SHARE_HIGH = 100,
+    RATE_TOP = 184, /* lower: per second, in powers of ten */
+    RATE_HIGH = 126,
     DECADES_FROM = 1,
     DECADES_TO = 6,
+    SMOOTH_S = 2, /* hasty phones come every two seconds, all at once */
 };
+
+static const char style[] =
+    "<style>text{fill:#57606a}.t{font-size:13px;font-weight:600}.r{text-anchor:end}"
+    ".m{text-anchor:middle}.g{stroke:#8886;stroke-width:.5}.d{stroke:#888;stroke-dasharray:3 3}"
+    ".c{fill:none;stroke-width:1.6}path.p{stroke:#2da44e}path.o{stroke:#d1762c}"
+    "path.w{stroke:#cf222e;stroke-width:1}path.n{stroke:#2f81f7}path.k{stroke:#8250df}"
+    "tspan.p{fill:#2da44e}tspan.o{fill:#d1762c}tspan.w{fill:#cf222e}tspan.n{fill:#2f81f7}"
+    "tspan.k{fill:#8250df}"
+    "@media(prefers-color-scheme:dark){text{fill:#9da7b3}path.k{stroke:#a371f7}"
+    "tspan.k{fill:#a371f7}}</style>\n";
 
 static double x_of(const struct av_world *w, uint32_t s)
 {
     return LEFT + (double)s * (WIDE - LEFT - RIGHT) / (w->setup.seconds - 1);
 }
 
-/* log10 without a library: for a picture. */
+static double y_of_share(double share)
+{
+    return SHARE_TOP + SHARE_HIGH * (1 - share);
+}
+
+/* log10 without a library, for a picture: ln v = 2 atanh((v − 1) / (v + 1)) near 1. */
 static double log10_of(double v)
 {
-    double whole = 0;
+    double whole = 0, ln = 0;
     for (; v >= 10; v /= 10)
         whole++;
-    /* ln(v) = 2 atanh((v−1)/(v+1)), v in 1..10 after halving towards 1 */
-    double ln = 0;
     for (; v > 1.5; v /= 2)
         ln += 0.69314718056;
     double z = (v - 1) / (v + 1), zz = z * z;
@@ -157,51 +173,93 @@ static double log10_of(double v)
     return whole + ln / 2.30258509299;
 }
 
+static double y_of_decade(double d)
+{
+    d = d < DECADES_FROM ? DECADES_FROM : d > DECADES_TO ? DECADES_TO : d;
+    return RATE_TOP + RATE_HIGH - RATE_HIGH * (d - DECADES_FROM) / (DECADES_TO - DECADES_FROM);
+}
+
 static double y_of_rate(double v)
 {
-    double d = v < 10 ? DECADES_FROM : log10_of(v);
-    d = d > DECADES_TO ? DECADES_TO : d;
-    return RATE_TOP + RATE_HIGH - RATE_HIGH * (d - DECADES_FROM) / (DECADES_TO - DECADES_FROM);
+    return y_of_decade(v < 10 ? DECADES_FROM : log10_of(v));
+}
+
+static void draw_line(FILE *f, double y, const char *says)
+{
+    fprintf(f,
+            "<path class=\"g\" d=\"M%d %.1fH%d\"/>"
+            "<text x=\"%d\" y=\"%.1f\" class=\"r\">%s</text>\n",
+            LEFT, y, WIDE - RIGHT, LEFT - 6, y + 4, says);
 }
 
 static void draw_frame(FILE *f, const struct av_world *w)
 {
-    static const char *const words[] = {"10", "100", "1,000", "10,000", "100,000", "1,000,000"};
-    for (unsigned p = 0; p <= 100; p += 50) {
-        double y = TOP + SHARE_HIGH - (double)p * SHARE_HIGH / 100;
-        fprintf(f,
-                "<path class=\"g\" d=\"M%d %.1fH%d\"/><text x=\"%d\" y=\"%.1f\" class=\"r\">%u %%"
-                "</text>\n",
-                LEFT, y, WIDE - RIGHT, LEFT - 6, y + 4, p);
-    }
-    for (unsigned d = DECADES_FROM; d <= DECADES_TO; d++) {
-        double y = RATE_TOP + RATE_HIGH -
-                   (double)RATE_HIGH * (d - DECADES_FROM) / (DECADES_TO - DECADES_FROM);
-        fprintf(f,
-                "<path class=\"g\" d=\"M%d %.1fH%d\"/><text x=\"%d\" y=\"%.1f\" class=\"r\">%s"
-                "</text>\n",
-                LEFT, y, WIDE - RIGHT, LEFT - 6, y + 4, words[d - DECADES_FROM]);
-    }
+    static const char *const share[] = {"0 %", "50 %", "100 %"};
+    static const char *const rate[] = {"10", "100", "1,000", "10,000", "100,000", "1,000,000"};
+    for (unsigned i = 0; i < 3; i++)
+        draw_line(f, y_of_share(i / 2.0), share[i]);
+    for (unsigned d = DECADES_FROM; d <= DECADES_TO; d++)
+        draw_line(f, y_of_decade(d), rate[d - DECADES_FROM]);
     for (uint32_t s = AV_DEATH_S; s < w->setup.seconds; s += 30)
         fprintf(f, "<text x=\"%.1f\" y=\"%d\" class=\"m\">%u s</text>\n", x_of(w, s),
                 RATE_TOP + RATE_HIGH + 18, s - AV_DEATH_S);
-    fprintf(f, "<path class=\"d\" d=\"M%.1f %dV%d\"/>\n", x_of(w, AV_DEATH_S), TOP - 4,
+    fprintf(f, "<path class=\"d\" d=\"M%.1f %dV%d\"/>\n", x_of(w, AV_DEATH_S), SHARE_TOP - 4,
             RATE_TOP + RATE_HIGH);
+}
+
+/* The mean of this second and those before it. */
+static double y_of(const struct av_world *w, char which, uint32_t s)
+{
+    struct av_second a = {0};
+    uint32_t from = s + 1 >= SMOOTH_S ? s + 1 - SMOOTH_S : 0;
+    for (uint32_t i = from; i <= s; i++) {
+        a.offered += w->second[i].offered;
+        a.done += w->second[i].done;
+        a.wasted += w->second[i].wasted + w->second[i].refused;
+        a.calls += w->second[i].calls;
+        a.calls_served += w->second[i].calls_served;
+    }
+    switch (which) {
+    case 'p':
+        return y_of_share((double)w->second[s].registered / w->setup.phones);
+    case 'k':
+        return y_of_share(a.calls_served >= a.calls ? 1 : (double)a.calls_served / a.calls);
+    case 'o':
+        return y_of_rate((double)a.offered / SMOOTH_S);
+    case 'w':
+        return y_of_rate((double)a.wasted / SMOOTH_S);
+    default:
+        return y_of_rate((double)a.done / SMOOTH_S);
+    }
 }
 
 static void draw_curve(FILE *f, const struct av_world *w, char which)
 {
     fprintf(f, "<path class=\"c %c\" d=\"", which);
-    for (uint32_t s = 0; s < w->setup.seconds; s++) {
-        const struct av_second *a = &w->second[s];
-        double y = which == 'p'
-                       ? TOP + SHARE_HIGH - (double)a->registered * SHARE_HIGH / w->setup.phones
-                   : which == 'o' ? y_of_rate(a->offered)
-                   : which == 'w' ? y_of_rate(a->wasted + a->refused)
-                                  : y_of_rate(a->done);
-        fprintf(f, "%c%.1f %.1f", s == 0 ? 'M' : 'L', x_of(w, s), y);
-    }
+    for (uint32_t s = 0; s < w->setup.seconds; s++)
+        fprintf(f, "%c%.0f %.1f", s == 0 ? 'M' : 'L', x_of(w, s), y_of(w, which, s));
     fputs("\"/>\n", f);
+}
+
+static void draw_words(FILE *f, const struct av_world *w, const struct av_verdict *v)
+{
+    static const char *const title[AV_MODES] = {"With the defaults", "Without admission",
+                                                "One Retry-After for all"};
+    uint32_t n = w->setup.phones;
+    fprintf(f,
+            "<text x=\"%d\" y=\"18\" class=\"t\">%s: one of six regions dies, %u,%03u,%03u phones"
+            "</text>\n<text x=\"%d\" y=\"36\"><tspan class=\"p\">registered</tspan> (",
+            LEFT, title[w->setup.mode], n / 1000000, n / 1000 % 1000, n % 1000, LEFT);
+    if (v->all_s > 0)
+        fprintf(f, "99 %% after %u s, all after %u s", v->in_99_s, v->all_s);
+    else
+        fprintf(f, "%.0f %% at the end", 100.0 * w->registered / w->setup.phones);
+    fprintf(f,
+            "), <tspan class=\"k\">requests of calls answered in time</tspan></text>\n"
+            "<text x=\"%d\" y=\"%d\">per second: <tspan class=\"o\">attempts</tspan>, "
+            "<tspan class=\"n\">registrations</tspan>, <tspan class=\"w\">refused or in vain"
+            "</tspan></text>\n",
+            LEFT, RATE_TOP - 12);
 }
 
 static int write_svg(const struct av_world *w, const struct av_verdict *v, const char *folder)
@@ -216,35 +274,12 @@ static int write_svg(const struct av_world *w, const struct av_verdict *v, const
     fprintf(f,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" "
             "height=\"%d\" font-family=\"system-ui,sans-serif\" font-size=\"11\">\n"
-            "<!-- sim --avalanche, seed %llu, %u phones: written by the simulator -->\n"
-            "<style>text{fill:#57606a}.t{font-size:13px;font-weight:600}.r{text-anchor:end}"
-            ".m{text-anchor:middle}.g{stroke:#8886;stroke-width:.5}"
-            ".d{stroke:#888;stroke-dasharray:3 3}.c{fill:none;stroke-width:1.6}"
-            ".p{stroke:#2da44e}.o{stroke:#d1762c}.w{stroke:#cf222e;stroke-width:1}"
-            ".n{stroke:#2f81f7}tspan.p,tspan.o,tspan.w,tspan.n{stroke:none}tspan.p{fill:#2da44e}"
-            "tspan.o{fill:#d1762c}tspan.w{fill:#cf222e}tspan.n{fill:#2f81f7}"
-            "@media(prefers-color-scheme:dark){text{fill:#9da7b3}}</style>\n",
+            "<!-- make sim AVALANCHE=1 SEED=%llu: %u phones -->\n",
             WIDE, HIGH, WIDE, HIGH, (unsigned long long)w->setup.seed, w->setup.phones);
-    fprintf(f,
-            "<text x=\"%d\" y=\"18\" class=\"t\">%s: one of six regions dies, %u phones, "
-            "seed %llu</text>\n",
-            LEFT,
-            w->setup.mode == AV_DEFAULTS       ? "With the defaults"
-            : w->setup.mode == AV_NO_ADMISSION ? "Without admission"
-                                               : "One Retry-After for all",
-            w->setup.phones, (unsigned long long)w->setup.seed);
-    fprintf(f, "<text x=\"%d\" y=\"35\"><tspan class=\"p\">registered</tspan>", LEFT);
-    if (v->all_s > 0)
-        fprintf(f, ": 99 %% after %u s, all after %u s</text>\n", v->in_99_s, v->all_s);
-    else
-        fprintf(f, ": %.0f %% at the end</text>\n", 100.0 * w->registered / w->setup.phones);
-    fprintf(f,
-            "<text x=\"%d\" y=\"%d\">per second: <tspan class=\"o\">attempts</tspan>, "
-            "<tspan class=\"n\">registrations</tspan>, <tspan class=\"w\">refused or in vain"
-            "</tspan></text>\n",
-            LEFT, RATE_TOP - 9);
+    fputs(style, f);
+    draw_words(f, w, v);
     draw_frame(f, w);
-    for (const char *c = "wonp"; *c != '\0'; c++)
+    for (const char *c = "wonkp"; *c != '\0'; c++)
         draw_curve(f, w, *c);
     fputs("</svg>\n", f);
     return fclose(f) == 0 ? 0 : -1;
@@ -333,13 +368,14 @@ static bool show(const struct wish *wish, struct av_verdict *ret)
 
 int av_main(int argc, char **argv)
 {
-    struct wish wish = {.setup = {.seed = 1, .phones = 1000000, .seconds = 190}, .every = 5};
+    struct wish wish = {.setup = {.seed = 1, .phones = 1000000, .seconds = 130}, .every = 5};
     for (int i = 0, used; i < argc; i += used)
         if (!take(&wish, argv[i], i + 1 < argc ? argv[i + 1] : "", &used) || i + used > argc)
             return usage();
     /* As many phones for each worker's second, whatever their number. */
     wish.setup.edges_per_region = wish.setup.phones >= 500000 ? 2 : 1;
     uint32_t usual = 500000 * wish.setup.edges_per_region;
+    wish.setup.engine_every = 5;
     wish.setup.slower = wish.setup.phones >= usual ? 1 : usual / wish.setup.phones;
     bool as_it_should = true;
     enum av_mode only = wish.setup.mode;
