@@ -171,7 +171,27 @@ int stream_adopt(struct worker *w, uint8_t listener, int fd)
     s->listen_fd[listener] = fd;
     set_stream_options(fd); /* what it accepts has them, too: six calls less for each */
     filter_forget(w);
+    streams_set_backlogs(w);
     return epoll_ctl(w->epfd, EPOLL_CTL_ADD, fd, &ev);
+}
+
+/* listen(2) once more changes the backlog of a socket, and nothing else. */
+void streams_set_backlogs(struct worker *w)
+{
+    for (unsigned i = 0; i < LISTENERS_MAX; i++) {
+        uint32_t backlog = w->config->listener[i].backlog;
+        if (w->streams.listen_fd[i] >= 0 && backlog > 0)
+            (void)listen(w->streams.listen_fd[i], (int)backlog);
+    }
+}
+
+bool is_guarded(const struct worker *w, uint8_t listener, const struct addr *source)
+{
+    const struct edge_opts *o = &w->config->engine.edge;
+    bool guarded = is_outside(w, listener);
+    for (unsigned i = 0; i < o->trusted_count && guarded; i++)
+        guarded = !prefix_holds(&o->trusted[i], source);
+    return guarded;
 }
 
 /* A reset: neither end keeps anything of it. */
@@ -201,7 +221,7 @@ void conn_uncount(struct worker *w, struct conn *c)
 
 void conn_charge_garbage(struct worker *w, const struct conn *c)
 {
-    if (is_outside(w, c->listener))
+    if (c->slot < FLOW_OUT && is_guarded(w, c->listener, &c->peer))
         (void)guard_charge(engine_guard(w->engine), &c->peer, GUARD_MALFORMED, true, w->now);
 }
 
@@ -231,7 +251,7 @@ static void accepted(struct worker *w, uint8_t listener, int fd, const struct so
     struct streams *s = &w->streams;
     uint8_t transport = w->config->engine.edge.listener[listener].transport;
     struct addr peer = addr_from_sockaddr(name);
-    bool guarded = is_outside(w, listener);
+    bool guarded = is_guarded(w, listener, &peer);
     if (guarded && !guard_admits(w, transport, &peer)) {
         refuse(fd);
         return;
@@ -420,7 +440,7 @@ static bool may_shake(struct worker *w, const struct conn *c)
     if (s->shaking >= w->config->handshakes_max || s->shaken >= SHAKES_BEGIN_NS)
         return false;
     s->shake_at = 0;
-    return !is_outside(w, c->listener) ||
+    return !is_guarded(w, c->listener, &c->peer) ||
            guard_handshake(engine_guard(w->engine), w->now, &s->shake_at);
 }
 
@@ -439,8 +459,8 @@ bool conn_must_wait(struct worker *w, struct conn *c)
         return false;
     w->count.handshakes_waited++;
     c->waits = true;
-    c->is_known =
-        !is_outside(w, c->listener) || guard_is_known(engine_guard(w->engine), &c->peer, w->now);
+    c->is_known = !is_guarded(w, c->listener, &c->peer) ||
+                  guard_is_known(engine_guard(w->engine), &c->peer, w->now);
     list_push(s, c->is_known ? LIST_KNOWN : LIST_STRANGERS, LINK_WAITS, c);
     c->until = mono_add(w->now, WAITS_WITHIN_MAX * w->config->handshake_within);
     conn_arm(w, c);

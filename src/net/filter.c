@@ -89,6 +89,22 @@ void filter_forget(struct worker *w)
     w->filter.stale = w->filter.count > 0;
 }
 
+/* Leaves out those that hold a trusted source, or lie among trusted ones. Returns how many stay. */
+static unsigned spare_trusted(const struct worker *w, struct prefix *prefixes, unsigned count)
+{
+    const struct edge_opts *o = &w->config->engine.edge;
+    unsigned n = 0;
+    for (unsigned i = 0; i < count; i++) {
+        bool spared = false;
+        for (unsigned k = 0; k < o->trusted_count && !spared; k++)
+            spared = prefix_holds(&o->trusted[k], &prefixes[i].net) ||
+                     prefix_holds(&prefixes[i], &o->trusted[k].net);
+        if (!spared)
+            prefixes[n++] = prefixes[i];
+    }
+    return n;
+}
+
 static bool is_due(const struct worker *w, uint64_t version)
 {
     const struct filter *f = &w->filter;
@@ -115,6 +131,7 @@ void filter_look(struct worker *w)
     if (!is_due(w, version))
         return;
     unsigned count = guard_persistent(g, prefixes, FILTER_PREFIXES_MAX, w->now);
+    count = spare_trusted(w, prefixes, count);
     f->version = version;
     f->asked_at = w->now;
     if (is_same(f, prefixes, count))

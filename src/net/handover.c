@@ -198,6 +198,7 @@ static void switch_config(struct worker *w, const struct order *o)
     w->config = s->config;
     w->tls = s->tls;
     w->gather = s->config->gather_us * NS_US;
+    streams_set_backlogs(w);
     int failed = 0;
     for (unsigned i = 0; i < LISTENERS_MAX; i++) /* before their numbers find new tenants */
         if (s->revive[i] != LISTENER_NONE)

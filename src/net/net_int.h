@@ -72,6 +72,8 @@ struct rng entropy_rng(struct entropy *e);
 
 /* Room for `want` descriptors: raises the limit as far as it goes. Returns what there is. */
 uint64_t descriptors_raise(uint64_t want);
+/* The longest backlog that the system grants; UINT32_MAX when it does not say. */
+uint32_t backlog_max(void);
 
 /* ---- inbox: knocking on a thread that may be asleep -------------------------------------------
  */
@@ -536,12 +538,16 @@ struct conn *conn_at(struct worker *w, uint32_t slot);
 void conn_begin(struct worker *w, struct conn *c, int fd);
 void set_stream_options(int fd);
 
-/* Whether the guard stands before this listener. */
+/* Whether the guard stands before this listener; and this source of it is none of those that are
+ * trusted wherever they come from. */
 static inline bool is_outside(const struct worker *w, uint8_t listener)
 {
     return listener < LISTENERS_MAX &&
            w->config->engine.edge.listener[listener].side == SIDE_OUTSIDE;
 }
+bool is_guarded(const struct worker *w, uint8_t listener, const struct addr *source);
+/* Backlogs as they are configured; again after a reload. */
+void streams_set_backlogs(struct worker *w);
 
 /* ---- filter.c: sources that the kernel drops for us --------------------------------------------
  */

@@ -2,6 +2,7 @@
  *
  * The system calls that need care in one place each: sockets, entropy, lazily touched memory. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -181,6 +182,19 @@ static void entropy_fill(void *ctx, void *dst, size_t n)
 struct rng entropy_rng(struct entropy *e)
 {
     return (struct rng){entropy_fill, e};
+}
+
+uint32_t backlog_max(void)
+{
+    char text[16] = "";
+    uint64_t n;
+    int fd = open("/proc/sys/net/core/somaxconn", O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
+    if (fd >= 0)
+        close(fd);
+    struct slice digits = slice_of(text, got > 0 ? (size_t)got : 0);
+    digits = slice_take(digits, slice_find(digits, '\n'));
+    return text_parse_u64(digits, UINT32_MAX, &n) == 0 ? (uint32_t)n : UINT32_MAX;
 }
 
 uint64_t descriptors_raise(uint64_t want)

@@ -149,6 +149,19 @@ static void stop(struct net *net)
     config_free(net->config);
 }
 
+static void say_backlog(const struct config *c)
+{
+    uint32_t most = backlog_max(), want = 0;
+    for (unsigned i = 0; i < LISTENERS_MAX; i++)
+        if (c->engine.edge.listener[i].used && c->engine.edge.listener[i].transport != TP_UDP)
+            want = c->listener[i].backlog > want ? c->listener[i].backlog : want;
+    if (want > most)
+        fprintf(stderr,
+                "weir: notice: the system grants a backlog of %u connections instead of %u "
+                "(sysctl net.core.somaxconn): a crowd that comes at once is dropped beyond that\n",
+                most, want);
+}
+
 static void say_ready(const struct net *net)
 {
     const struct config *c = net->config;
@@ -167,6 +180,7 @@ static void say_ready(const struct net *net)
         fprintf(stderr,
                 "weir: notice: no secrets.tokens: the key of this start is random, so "
                 "dialogs that cross a restart, or another edge of the fleet, are refused\n");
+    say_backlog(c);
     tell_about_users(c, stderr);
     tell_about_names(c, stderr);
 }

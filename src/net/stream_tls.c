@@ -90,6 +90,8 @@ static void shake_done(struct worker *w, struct conn *c)
     tls_handshake_flow(k->shake, c->tls);
     w->count.tls_handshakes++;
     w->count.tls_resumed += info.is_resumed;
+    if (info.is_resumed && c->counted) /* a ticket of ours: it has been here before */
+        guard_known(engine_guard(w->engine), &c->peer, w->now);
     if (transport_has_ws(c->transport)) {
         if (info.peer_names.n == 0) /* else they wait there for the upgrade */
             conn_drop_shake(w, c);
@@ -125,6 +127,9 @@ size_t conn_shake(struct worker *w, struct conn *c, const char *p, size_t n)
         struct tls_info info = tls_handshake_info(k->shake);
         tell_of_failure(w, c, info.server_name, info.failure_text);
         w->count.tls_failed++;
+        if (info.failure == TLS_FAIL_GARBAGE || info.failure == TLS_FAIL_HTTP ||
+            info.failure == TLS_FAIL_PLAIN)
+            conn_charge_garbage(w, c);
         conn_drop_shake(w, c);
         conn_end(w, c, EPROTO);
     }
@@ -203,6 +208,7 @@ void conn_tls_ended(struct worker *w, struct conn *c, int result)
         conn_end(w, c, 0);
         return;
     }
+    conn_charge_garbage(w, c);
     w->count.tls_bad++;
     send_alert(w, c, (enum tls_alert) - result);
     conn_end(w, c, EPROTO);

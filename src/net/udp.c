@@ -213,7 +213,8 @@ static void step_datagram(struct worker *w, uint8_t listener, unsigned slot)
         .bytes = slice_of(w->udp.in_iov[slot].iov_base, m->msg_len),
     };
     if (is_outside(w, listener) &&
-        guard_refused(engine_guard(w->engine), &ev.source, w->now) != GUARD_FINE) {
+        guard_refused(engine_guard(w->engine), &ev.source, w->now) != GUARD_FINE &&
+        is_guarded(w, listener, &ev.source)) {
         w->count.udp_denied++;
         return;
     }

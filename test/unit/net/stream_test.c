@@ -4,7 +4,7 @@
  * loopback connection, the clock, and the engine, which notes down what comes up. So every cut can
  * be tried, and no time passes.
  *
- * covers: stream.c door.c stream_read.c stream_write.c stream_tls.c stream_ws.c listeners_tls.c */
+ * covers: stream.c stream_read.c stream_write.c stream_tls.c stream_ws.c listeners_tls.c */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
