@@ -80,3 +80,135 @@ def _(t):
                   ("deny", "10.0.0.1 for"), ("deny", "10.0.0.1", "--within", "5s")):
         equal(weir.command("guard", *words)[0], 64, f"weir guard {words}")
     check("did you mean 'allow'" in weir.command("guard", "alow", "10.0.0.1")[2], "a near miss")
+
+
+# ---- limits per source -----------------------------------------------------------------------
+
+@case("guard: connections per source are limited, others are not; a closed one makes room")
+def _(t):
+    weir = t.edge([t.server()], guard={"connections": {"per_source": 3}})
+    bad, good = t.end(9), t.end(100)
+    held = [bad.connect(t.outside) for _ in range(3)]
+    until(lambda: totals(weir)["connections"] == 3, "three are there", 10)
+    check(refused(bad, t.outside) and refused(bad, t.outside), "the fourth and fifth")
+    check(not any(c.closed.is_set() for c in held), "the first three stay")
+    t.call(good, tcp=True).whole()
+    row = of_source(weir, t.ip(9) + "/32")
+    equal((row["connections"], row["refused"]), (3, 2), f"{row}")
+    equal(totals(weir)["refused"]["source_full"], 2, "by why")
+    out = weir.command("show", "guard")[1]
+    check("refused       2: source full 2\n" in out, out)
+    held.pop().close()
+    until(lambda: not refused(bad, t.outside), "room again", 10)
+
+
+@case("guard: report_only lets all in, and shows who would be refused; a reload makes it bite")
+def _(t):
+    limits = {"connections": {"per_source": 3}, "per_source": {"requests": 1}, "burst": "1s"}
+    server = t.server()
+    weir = t.edge([server], guard={"report_only": True, **limits})
+    office = t.end(9)
+    held = [office.connect(t.outside) for _ in range(5)]
+    until(lambda: totals(weir)["connections"] == 5, "all five are there", 10)
+    for _ in range(5):
+        t.call(office).whole()
+    check(not any(c.closed.is_set() for c in held), "nobody was refused")
+    row = of_source(weir, t.ip(9) + "/32")
+    check(row["connections"] == 5 and row["refused"] >= 2, f"counted {row}")
+    said = totals(weir)
+    check(said["report_only"] and said["refused"]["source_full"] == 2 and
+          said["over"]["requests"] >= 1 and said["bans"] >= 1, f"totals {said}")
+    lines = weir.command("show", "guard")[1].splitlines()
+    check(lines[0].startswith("mode          REPORT ONLY"), lines[0])
+    check(any(x.startswith("would refuse") and "source full 2" in x for x in lines), f"{lines}")
+    head = next(i for i, x in enumerate(lines) if "WOULD REFUSE" in x)
+    check(lines[head + 1].startswith(f"{t.ip(9)} "), f"the office on top: {lines[head:]}")
+    guard(weir, "forget", t.ip(9))
+    weir.write(t.config([server], guard=limits))
+    equal(weir.command("reload")[0], 0, "reload")
+    check(refused(office, t.outside), "now it bites")
+    check(weir.command("show", "guard")[1].startswith("mode          enforcing"), "it says so")
+    weir.write(t.config([server], guard={**limits, "exempt": [t.ip(9)]}))
+    equal(weir.command("reload")[0], 0, "reload")
+    check(not refused(office, t.outside), "exempt by the file")
+
+
+@case("guard: requests over a source's rate are answered 503 with Retry-After, dialogs go on")
+def _(t):
+    weir = t.edge([t.server()], guard={"per_source": {"requests": 1}, "burst": "2s",
+                                       "ban": {"first": "off"},
+                                       "retry_after": {"min": "2s", "max": "10s"}})
+    bad, good = t.end(9), t.end(100)
+    first = t.call(bad)
+    equal(first.invite().final().status, 200, "within the burst")
+    answers = [t.call(bad).invite().final() for _ in range(10)]
+    over = [m for m in answers if m.status == 503]
+    check(len(over) >= 3, f"over the rate: {[m.status for m in answers]}")
+    for m in over:
+        check(2 <= int(m.get("retry-after")) <= 10, f"Retry-After {m.get('retry-after')}")
+    equal(first.bye().status, 200, "within a dialog")
+    for _ in range(2):
+        t.call(good).whole()
+    equal(weir.counters()["requests_limited"], len(over), "requests_limited")
+    equal(totals(weir)["bans"], 0, "nobody was banned")
+    until(lambda: t.call(bad).invite().final().status == 200, "the bucket fills again", 10, 0.5)
+
+
+# ---- bans ------------------------------------------------------------------------------------
+
+def banned_for(weir, prefix):
+    row = of_source(weir, prefix)
+    return row.get("banned_for_ms", 0) if row else 0
+
+
+@case("guard: rubbish over connections is a ban, longer each time, and shorter after good conduct",
+      timeout=60)
+def _(t):
+    weir = t.edge([t.server()], guard={"per_source": {"malformed": 1}, "burst": "1s",
+                                       "ban": {"first": "2s", "max": "8s", "decay": "2s"}})
+    bad, prefix = t.end(9), t.ip(9) + "/32"
+
+    def misbehave():
+        """Until it is banned: for how many ms."""
+        for _ in range(50):
+            try:
+                bad.connect(t.outside).send(b"\x01\x02 rubbish\r\n\r\n" * 4)
+            except OSError:
+                pass
+            left = banned_for(weir, prefix)
+            if left > 0:
+                return left
+            time.sleep(0.05)
+        return 0
+
+    first = misbehave()
+    check(0 < first <= 2200, f"the first ban: {first} ms")
+    check(refused(bad, t.outside), "while it is banned")
+    t.call(t.end(100), tcp=True).whole()
+    until(lambda: banned_for(weir, prefix) == 0, "it ends", 10)
+    second = misbehave()
+    check(2200 < second <= 4200, f"the second: {second} ms")
+    out = weir.command("show", "guard")[1]
+    check(f"\n{t.ip(9)} " in out and "BANNED FOR" in out, out)
+    until(lambda: banned_for(weir, prefix) == 0, "it ends", 10)
+    time.sleep(4.5)  # two doublings back
+    third = misbehave()
+    check(0 < third <= 2200, f"after good conduct: {third} ms")
+    guard(weir, "forget", t.ip(9))
+    t.call(bad, tcp=True).whole()
+
+
+@case("guard: rubbish in datagrams bans datagrams alone, for the source may be a lie")
+def _(t):
+    weir = t.edge([t.server()], guard={"per_source": {"malformed": 1}, "burst": "1s",
+                                       "ban": {"first": "1m"}})
+    end, prefix = t.end(9), t.ip(9) + "/32"
+    for _ in range(20):
+        end.send(b"\x01\x02 rubbish", t.outside)
+    until(lambda: banned_for(weir, prefix) > 0, "a ban", 10)
+    check("datagrams only" in weir.command("show", "guard")[1], "it is said")
+    call = t.call(end).invite()
+    end.none(call.mine(), 0.7, "an answer to a datagram")
+    t.call(end, tcp=True).whole()
+    guard(weir, "forget", t.ip(9))
+    t.call(end).whole()
