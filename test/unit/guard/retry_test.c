@@ -235,6 +235,49 @@ static void capacity_is_what_was_done_under_load(void **state)
     free(r.mem);
 }
 
+/* A registration is two requests, as the first is challenged: of 2,000 requests a second 1,000 are
+ * done, and so many may come. */
+static void a_challenge_is_nothing_done(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_open(&r);
+    mono_ns now = NS_S, end = 31 * NS_S;
+    for (unsigned i = 0; now < end; now += NS_S / 2000, i++) {
+        assert_false(guard_sheds(r.g, CLASS_REGISTER, 0, now));
+        if (i % 2 == 0)
+            guard_done(r.g, CLASS_REGISTER, now);
+        guard_done(r.g, CLASS_FINISHES, now); /* of another line, and nothing that is begun */
+    }
+    uint32_t last = 0;
+    for (unsigned k = 0; k < 20000; k++) {
+        uint32_t s = guard_retry_after_s(r.g, CLASS_REGISTER, now);
+        last = s > last ? s : last;
+    }
+    assert_in_range(last, 22, 25);
+    free(r.mem);
+}
+
+/* The worker was slow, and is no longer: while all that the line lets in is admitted, its pace
+ * grows, though nobody else shows how much could be done. */
+static void grows_while_all_is_done(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_open(&r);
+    mono_ns now = work(&r, CLASS_REGISTER, 1500, 10 * NS_S, true, NS_S) + 400 * NS_S;
+    uint32_t before = 0, after = 0;
+    for (unsigned k = 0; k < 100000; k++)
+        before = guard_retry_after_s(r.g, CLASS_REGISTER, now);
+    uint32_t let_in = 100000 / (before - 2);
+    now = work(&r, CLASS_REGISTER, let_in, 15 * NS_S, false, now) + 400 * NS_S;
+    for (unsigned k = 0; k < 100000; k++)
+        after = guard_retry_after_s(r.g, CLASS_REGISTER, now);
+    assert_in_range(before, 60, 150);
+    assert_true(after * 20 < before * 19);
+    free(r.mem);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -243,6 +286,8 @@ int main(void)
         cmocka_unit_test(no_two_crowds_at_once),
         cmocka_unit_test(more_than_the_line_holds),
         cmocka_unit_test(capacity_is_what_was_done_under_load),
+        cmocka_unit_test(a_challenge_is_nothing_done),
+        cmocka_unit_test(grows_while_all_is_done),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
