@@ -145,7 +145,7 @@ static void print_totals(const struct rows *rows)
     put_sums(&t, rows, "over");
     print_line("over a rate", &t);
     t = text_into(bytes, sizeof bytes);
-    people_things(&t, sum_of(rows, "bans"), "ban");
+    people_count(&t, sum_of(rows, "bans"));
     TEXT_LIT(&t, " begun since the start");
     print_line(report_only ? "would ban" : "bans", &t);
     t = text_into(bytes, sizeof bytes);

@@ -268,6 +268,10 @@ static void begin(struct control *ctl, struct client *c, struct slice line)
         bool has_argument = line.n > name.n && line.p[name.n] == ' ';
         if (!slice_starts_with(line, name) || (line.n > name.n && !has_argument))
             continue;
+        if (requests[i].command == CMD_UNDRAIN && ctl->net->draining) {
+            finish(c, SLICE("it is stopping, after TERM"));
+            return;
+        }
         c->order = requests[i].order;
         c->command = requests[i].command;
         c->argument = slice_trim(slice_drop(line, name.n));

@@ -218,8 +218,8 @@ static void command(struct worker *w, const struct order *o, struct slice argume
         .cursor = o->cursor,
         .bytes = argument,
     };
-    if (o->command == CMD_DRAIN)
-        w->draining = true;
+    if (o->command == CMD_DRAIN || o->command == CMD_UNDRAIN)
+        w->draining = o->command == CMD_DRAIN;
     worker_step(w, &ev);
     worker_execute(w); /* the argument lies in the ring */
 }

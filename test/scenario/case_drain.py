@@ -129,6 +129,7 @@ def _(t):
     equal(progress(weir)["flows"], left, "who is left")
     equal(sum(not c.closed.is_set() for c in held), left, "as they see it")
     equal(probe.ask("OPTIONS").status, 200, "a probe after it")
+    check(not any(r["draining"] for r in weir.show("workers")), "what the workers say")
     t.call(end).whole()
     said = weir.output()
     check("not draining any more" in said, said)
@@ -199,6 +200,21 @@ def _(t):
                           env={**os.environ, "LC_ALL": "C"})
     equal((done.returncode, done.stdout), (0, ""), "without a terminal")
     check("#" in done.stderr and "\r" not in done.stderr and "\x1b" not in done.stderr, done.stderr)
+
+
+@case("drain: what stops after TERM takes no new calls any more, whatever is said")
+def _(t):
+    weir = t.edge([t.server(invite=((0, 180),))], drain={"within": "20s"})
+    call = t.call().invite()
+    call.provisional(180)
+    weir.signal(signal.SIGTERM)
+    until(lambda: progress(weir)["draining"], "it drains", 10)
+    status, _, err = weir.command("undrain")
+    check(status == 1 and "stopping" in err, f"undrain: {status} {err}")
+    check(progress(weir)["draining"], "it still does")
+    call.cancel()
+    equal(call.final().status, 487, "the open call")
+    equal(weir.wait(20), 0, "it stops")
 
 
 @case("drain: usage")

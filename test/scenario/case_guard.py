@@ -82,6 +82,29 @@ def _(t):
     check("did you mean 'allow'" in weir.command("guard", "alow", "10.0.0.1")[2], "a near miss")
 
 
+@case("guard: what two workers see is put together, and each is told what an operator says")
+def _(t):
+    weir = t.edge([t.server()], node={"name": "edge-1", "workers": 2})
+    guard(weir, "deny", t.ip(0) + "/24")
+    guard(weir, "allow", t.ip(9))
+    end, bad = t.end(9), t.end(100)
+    held = [end.connect(t.outside) for _ in range(30)]
+    equal(sum(refused(bad, t.outside) for _ in range(10)), 10, "at either worker")
+    rows = weir.show("guard")
+    equal(len([r for r in rows if r["row"] == "list"]), 4, "two words, two workers")
+    until(lambda: len([r for r in weir.show("guard") if r["row"] == "source" and
+                       r["prefix"] == t.ip(9) + "/32" and r["connections"] > 1]) == 2,
+          "both have taken some", 10)
+    lines = weir.command("show", "guard")[1].splitlines()
+    check("connections   30, 30 let in since the start" in lines, f"{lines}")
+    check("refused       10: denied 10" in lines, f"{lines}")
+    said = [x.split() for x in lines if x.startswith(("deny", "allow"))]
+    equal(sorted(said), [["allow", f"{t.ip(9)}/32", "good", "0"],
+                         ["deny", f"{t.ip(0)}/24", "good", "10"]], "the lists")
+    equal([x.split()[1] for x in lines if x.startswith(f"{t.ip(9)} ")], ["30"], "one source")
+    check(not any(c.closed.is_set() for c in held), "nobody was cut off")
+
+
 # ---- limits per source -----------------------------------------------------------------------
 
 @case("guard: connections per source are limited, others are not; a closed one makes room")
