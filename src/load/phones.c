@@ -29,7 +29,11 @@
 #define PING_MORE_NS (25 * NS_S)
 #define UDP_PING_NS  (24 * NS_S) /* RFC 5626 4.4.2: 24 to 29 s */
 
-enum { MOVES_MAX = 5, RETRY_AFTER_SPREAD = 10 /* a tenth more at most */ };
+enum {
+    MOVES_MAX = 5,
+    RETRY_AFTER_SPREAD = 10, /* a tenth more at most */
+    BEGIN_PER_TURN = 64,
+};
 
 enum phone_state { IDLE, WAITING, TRYING, REGISTERED, GONE };
 
@@ -581,10 +585,12 @@ static void on_begin(struct load *l, struct timer *t)
     uint64_t due = a->count;
     if (l->o->rate != 0)
         due = 1 + mono_since(l->now, l->began) / NS_US * l->o->rate / 1000000;
-    while (a->begun < a->count && a->begun < due)
+    for (unsigned i = 0; i < BEGIN_PER_TURN && a->begun < a->count && a->begun < due; i++) {
+        load__now(l); /* each has a clock of its own, which its patience is counted by */
         attempt(l, &a->at[a->begun++]);
+    }
     if (a->begun < a->count)
-        load__arm(l, t, mono_add(l->now, TICK_NS));
+        load__arm(l, t, a->begun < due ? l->now : mono_add(l->now, TICK_NS));
 }
 
 /* As if their edge had died: every connection is cut at one moment. */

@@ -13,7 +13,11 @@
 #include <unistd.h>
 #include "load/load_int.h"
 
-enum { EVENTS = 256, SPARE_DESCRIPTORS = 64 };
+enum {
+    EVENTS = 256,
+    SPARE_DESCRIPTORS = 64,
+    TIMERS_PER_TURN = 64, /* a crowd that begins must not keep those from going on who have begun */
+};
 
 const unsigned load__outcome_permille[5] = {500, 900, 990, 999, 1000};
 
@@ -201,7 +205,9 @@ static void turn(struct load *l)
     }
     load__now(l);
     struct wheel_node *node;
-    while (!l->over && (node = wheel_expire(&l->wheel, l->now)) != NULL) {
+    for (unsigned i = 0; i < TIMERS_PER_TURN && !l->over; i++) {
+        if ((node = wheel_expire(&l->wheel, l->now)) == NULL)
+            break;
         struct timer *t = (struct timer *)node;
         load__now(l);
         t->fn(l, t);
