@@ -32,8 +32,8 @@ enum {
 };
 #define ACCEPT_PAUSE_NS (100 * NS_MS)
 /* Of a turn, for handshakes that begin; and for all. A handshake takes some 300 us. */
-#define SHAKES_BEGIN_NS (4 * NS_MS)
-#define SHAKES_TURN_NS  (8 * NS_MS)
+#define SHAKES_BEGIN_NS (2 * NS_MS)
+#define SHAKES_TURN_NS  (4 * NS_MS)
 
 /* ---- lists -----------------------------------------------------------------------------------
  */

@@ -204,8 +204,10 @@ static ssize_t read_timed(struct worker *w, const struct conn *c, char *to, size
     struct iovec iov = {to, room};
     struct msghdr h = {
         .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
-    s->came_wall = 0;
-    if (!worker_is_pressed(w))
+    /* What comes with the end of a handshake waited for the door, which has a pace of its own: to
+     * refuse requests for that would shorten nothing, and waste the handshake. */
+    s->came_wall = c->state == CONN_SHAKING ? w->wall : 0;
+    if (!worker_is_pressed(w) || c->state == CONN_SHAKING)
         return read(c->fd, to, room);
     ssize_t n = recvmsg(c->fd, &h, 0);
     if (n > 0)
