@@ -33,10 +33,11 @@ static struct line *line_of(struct guard *g, enum guard_class class)
     return &g->line[class == CLASS_REGISTER || class == CLASS_REFRESH];
 }
 
-/* Of the time of a window, refusals took some: those who come at their time need not be refused. */
+/* Of the time of a window, refusals took some: those who come at their time need not be refused.
+ * But that is reckoned, not measured: not more than three quarters of it. */
 static uint64_t rate_of_window(const struct line *l, dur_ns took)
 {
-    dur_ns refusing = l->refused * REFUSAL_COST, most = took - took / 16;
+    dur_ns refusing = l->refused * REFUSAL_COST, most = took / 4 * 3;
     dur_ns worked = took - (refusing < most ? refusing : most);
     uint64_t rate = (uint64_t)l->admitted * NS_S / worked;
     return rate < RATE_MAX ? rate : RATE_MAX;

@@ -269,6 +269,7 @@ static void grows_while_all_is_done(void **state)
     uint32_t before = 0, after = 0;
     for (unsigned k = 0; k < 100000; k++)
         before = guard_retry_after_s(r.g, CLASS_REGISTER, now);
+    now += NS_S;
     uint32_t let_in = 100000 / (before - 2);
     now = work(&r, CLASS_REGISTER, let_in, 15 * NS_S, false, now) + 400 * NS_S;
     for (unsigned k = 0; k < 100000; k++)
