@@ -121,6 +121,16 @@ static void remember(struct load *l, struct answers *a, struct conn *c, uint64_t
 /* ---- answers ------------------------------------------------------------------------------------
  */
 
+/* A reply ends with an empty body: it gets one. */
+static void answer_offer(struct text *t, const struct conn *c)
+{
+    static const struct slice end = {"Content-Length: 0\r\n\r\n", 21};
+    if (t->n < end.n || !slice_equal(slice_of(t->p + t->n - end.n, end.n), end))
+        return;
+    t->n -= end.n;
+    load__put_sdp(t, c);
+}
+
 static void reply(struct load *l, struct conn *c, const struct sip_msg *m, const struct addr *from,
                   int status, struct slice extra, struct text *t)
 {
@@ -132,6 +142,8 @@ static void reply(struct load *l, struct conn *c, const struct sip_msg *m, const
         l->stats.n[COUNT_unread]++;
         return;
     }
+    if (m->method == SIP_M_INVITE && m->body.len > 0 && status == 200)
+        answer_offer(t, c);
     (void)load__conn_send(l, c, text_slice(t), from);
 }
 
@@ -167,8 +179,8 @@ static void invite(struct load *l, struct answers *a, struct conn *c, const stru
     if (status == 200)
         reply(l, c, m, from, 180, text_slice(&e), &t);
     t.n = 0;
-    reply(l, c, m, from, status, text_slice(&e), &t);
     load__calls_saw_invite(l, sip_header_value(m, SIP_H_CALL_ID), came, load__wall());
+    reply(l, c, m, from, status, text_slice(&e), &t);
     if (text_fits(&t) && status == 200)
         remember(l, a, c, key, from, text_slice(&t));
 }

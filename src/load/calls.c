@@ -164,32 +164,6 @@ static void send_text(struct load *l, const struct call *c, struct text *t, bool
         (void)load__conn_send(l, conn, text_slice(t), in_dialog ? &c->next : &l->o->to.addr);
 }
 
-/* An offer of one stream of audio: what most calls carry. */
-static void put_offer(struct text *t, const struct conn *c)
-{
-    char bytes[256];
-    struct text sdp = text_into(bytes, sizeof bytes);
-    TEXT_LIT(&sdp, "v=0\r\no=- 1 1 IN IP");
-    text_put_char(&sdp, c->local.family == 6 ? '6' : '4');
-    text_put_char(&sdp, ' ');
-    char host[ADDR_TEXT_MAX];
-    struct text h = text_into(host, sizeof host);
-    addr_put_host(&h, &c->local);
-    struct slice name = text_slice(&h);
-    if (c->local.family == 6)
-        name = slice_of(name.p + 1, name.n - 2);
-    text_put(&sdp, name);
-    TEXT_LIT(&sdp, "\r\ns=-\r\nc=IN IP");
-    text_put_char(&sdp, c->local.family == 6 ? '6' : '4');
-    text_put_char(&sdp, ' ');
-    text_put(&sdp, name);
-    TEXT_LIT(&sdp, "\r\nt=0 0\r\nm=audio 9 RTP/AVP 0 8\r\n");
-    TEXT_LIT(t, "Content-Type: application/sdp\r\nContent-Length: ");
-    text_put_u64(t, sdp.n);
-    TEXT_LIT(t, "\r\n\r\n");
-    text_put(t, text_slice(&sdp));
-}
-
 static void send_invite(struct load *l, struct call *c)
 {
     char bytes[MESSAGE_BYTES_MAX];
@@ -209,7 +183,7 @@ static void send_invite(struct load *l, struct call *c)
     TEXT_LIT(&t, ">\r\nUser-Agent: ");
     text_put(&t, slice_cstr(l->o->user_agent));
     TEXT_LIT(&t, "\r\n");
-    put_offer(&t, conn);
+    load__put_sdp(&t, conn);
     send_text(l, c, &t, false);
 }
 
@@ -379,8 +353,7 @@ static void on_answered(struct load *l, struct call *c, const struct sip_msg *m)
         gone(l, c);
         return;
     }
-    bool is_udp = all(l)->lanes[c->lane].conn.transport == TP_UDP;
-    uint64_t came = is_udp ? l->arrival : load__wall();
+    const uint64_t came = l->arrival;
     load__stats_status(&l->stats, m->status);
     load__stats_count(&l->stats, COUNT_ok, l->now);
     load__stats_latency(&l->stats, came > c->sent_wall ? came - c->sent_wall : 0, l->now);

@@ -492,7 +492,7 @@ static ssize_t take_stream(struct load *l, struct conn *c, size_t n)
             c->user->message(l, c, slice_of(l->plain + at, len), &c->peer);
         } else if (c->awaits_pong) {
             c->awaits_pong = false;
-            c->framer.blanks = 0; /* else two pongs would make a ping of theirs */
+            c->framer.blanks = 0; /* else the next blank line would be half of a ping */
             c->user->pong(l, c);
         } else if (r == SIP_FRAME_PING) {
             (void)load__conn_send(l, c, SLICE("\r\n"), NULL);
@@ -612,6 +612,7 @@ static void receive(struct load *l, struct conn *c, bool is_ending)
                                              : CONN_REFUSED);
             return;
         }
+        l->arrival = load__wall();
         if (!take_raw(l, c, kept + (size_t)r))
             return;
         if (!is_ending && r < RECEIVE_BYTES)

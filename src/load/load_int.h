@@ -216,7 +216,7 @@ struct load {
     struct answers *answers;
     struct timer tick;
     uint64_t wire_out, wire_in;
-    uint64_t arrival; /* wall clock: when the datagram in hand came to the kernel */
+    uint64_t arrival; /* wall clock: when what is in hand came, a datagram to the kernel */
 };
 
 void load__arm(struct load *l, struct timer *t, mono_ns at);
@@ -332,6 +332,10 @@ struct slice load__contact(const struct sip_msg *m);
 
 /* The beginning of a Via line, up to "branch=". */
 void load__put_via(struct text *t, const struct conn *c);
+
+/* The end of a message: Content-Type, Content-Length, and an offer or answer of one stream of
+ * audio, as most calls carry it. */
+void load__put_sdp(struct text *t, const struct conn *c);
 
 /* ACK to a final answer that is none of 2xx, from nothing but the answer (RFC 3261 17.1.1.3). */
 void load__write_ack(struct text *t, const struct sip_msg *m, const struct sip_facts *f,

@@ -47,6 +47,29 @@ void load__put_via(struct text *t, const struct conn *c)
     TEXT_LIT(t, ";rport;branch=");
 }
 
+void load__put_sdp(struct text *t, const struct conn *c)
+{
+    char bytes[256], host[ADDR_TEXT_MAX];
+    struct text sdp = text_into(bytes, sizeof bytes), h = text_into(host, sizeof host);
+    const bool is_v6 = c->local.family == 6;
+    struct slice in = is_v6 ? SLICE("IP6 ") : SLICE("IP4 ");
+    addr_put_host(&h, &c->local);
+    struct slice name = text_slice(&h);
+    if (is_v6) /* without its brackets */
+        name = slice_of(name.p + 1, name.n - 2);
+    TEXT_LIT(&sdp, "v=0\r\no=- 1 1 IN ");
+    text_put(&sdp, in);
+    text_put(&sdp, name);
+    TEXT_LIT(&sdp, "\r\ns=-\r\nc=IN ");
+    text_put(&sdp, in);
+    text_put(&sdp, name);
+    TEXT_LIT(&sdp, "\r\nt=0 0\r\nm=audio 9 RTP/AVP 0 8\r\n");
+    TEXT_LIT(t, "Content-Type: application/sdp\r\nContent-Length: ");
+    text_put_u64(t, sdp.n);
+    TEXT_LIT(t, "\r\n\r\n");
+    text_put(t, text_slice(&sdp));
+}
+
 void load__write_ack(struct text *t, const struct sip_msg *m, const struct sip_facts *f,
                      struct slice uri, const struct conn *c)
 {

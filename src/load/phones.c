@@ -548,7 +548,7 @@ static void on_quiet(struct load *l, struct phone *p)
     if (l->now >= p->ping) {
         l->stats.n[COUNT_pings]++;
         plan_ping(l, p);
-        if (p->conn.transport != TP_UDP && !is_naive(l))
+        if (p->conn.transport != TP_UDP && !is_naive(l) && p->pong == MONO_NONE)
             p->pong = mono_add(l->now, PONG_NS);
         (void)load__conn_ping(l, &p->conn);
     }

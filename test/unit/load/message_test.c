@@ -64,6 +64,21 @@ static void test_ack_of_a_refusal(void **state)
                                    "Content-Length: 0\r\n\r\n");
 }
 
+static void test_sdp(void **state)
+{
+    struct conn c = {.transport = TP_UDP};
+    (void)state;
+    assert_int_equal(addr_parse(SLICE("[fd00::1]:5070"), &c.local), 0);
+    t = text_into(bytes, sizeof bytes - 1);
+    load__put_sdp(&t, &c);
+    const char *body = strstr(written(), "\r\n\r\n");
+    assert_non_null(body);
+    assert_non_null(strstr(body, "c=IN IP6 fd00::1\r\n"));
+    char length[40];
+    (void)snprintf(length, sizeof length, "Content-Length: %zu\r\n", strlen(body + 4));
+    assert_non_null(strstr(bytes, length));
+}
+
 static void test_retry_after(void **state)
 {
     static const struct {
@@ -147,6 +162,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_routes_are_turned_around),
         cmocka_unit_test(test_ack_of_a_refusal),
+        cmocka_unit_test(test_sdp),
         cmocka_unit_test(test_retry_after),
         cmocka_unit_test(test_digest_without_qop),
         cmocka_unit_test(test_digest_with_qop),
