@@ -183,7 +183,11 @@ enum guard_why guard_refused_connected(struct guard *g, const struct addr *sourc
  * mode no ban at all. guard_refused() and guard_accept() count the persistence. */
 unsigned guard_persistent(const struct guard *g, struct prefix *ret_prefixes, unsigned max,
                           mono_ns now);
-/* Changes whenever that list has to be asked for again. */
+/* The same and those that only datagrams led to, for a filter of datagrams alone: it drops what
+ * guard_refused() refuses. */
+unsigned guard_persistent_datagrams(const struct guard *g, struct prefix *ret_prefixes,
+                                    unsigned max, mono_ns now);
+/* Changes whenever these lists have to be asked for again. */
 uint64_t guard_persistent_version(const struct guard *g);
 
 /* ---- an operator's lists (list.c) ------------------------------------------------------------

@@ -424,7 +424,7 @@ void source__review(struct guard *g, mono_ns now)
         struct source *x = by_prefix(g, &s->persistent[i]);
         if (x == NULL)
             continue;
-        if (!source__is_banned(g, x, true, now)) {
+        if (!source__is_banned(g, x, false, now)) {
             x->flags &= (uint8_t)~SOURCE_PERSISTENT;
             continue;
         }
@@ -435,10 +435,16 @@ void source__review(struct guard *g, mono_ns now)
     s->persistent_count = left;
 }
 
+/* What may be a pretence never takes the place of what is none. */
+static uint32_t rank(const struct source *x)
+{
+    return x->persistence + ((x->flags & SOURCE_BAN_BELOW) ? 0 : UINT16_MAX + 1u);
+}
+
 static void enlist(struct guard *g, struct source *x, mono_ns now)
 {
     struct sources *s = &g->sources;
-    if ((x->flags & SOURCE_PERSISTENT) || !source__is_banned(g, x, true, now))
+    if ((x->flags & SOURCE_PERSISTENT) || !source__is_banned(g, x, false, now))
         return;
     source__review(g, now);
     uint32_t at = s->persistent_count;
@@ -446,7 +452,7 @@ static void enlist(struct guard *g, struct source *x, mono_ns now)
         struct source *least = x;
         for (uint32_t i = 0; i < PERSISTENT_MAX; i++) {
             struct source *y = by_prefix(g, &s->persistent[i]);
-            if (y == NULL || y->persistence >= least->persistence)
+            if (y == NULL || rank(y) >= rank(least))
                 continue;
             least = y;
             at = i;
@@ -488,8 +494,8 @@ static unsigned insert(struct prefix *to, uint64_t *counts, unsigned n, unsigned
     return n + 1;
 }
 
-unsigned guard_persistent(const struct guard *g, struct prefix *ret_prefixes, unsigned max,
-                          mono_ns now)
+static unsigned persistent(const struct guard *g, bool proven, struct prefix *ret_prefixes,
+                           unsigned max, mono_ns now)
 {
     uint64_t counts[PERSISTENT_MAX + LIST_ITEMS_MAX];
     unsigned n = 0;
@@ -503,10 +509,22 @@ unsigned guard_persistent(const struct guard *g, struct prefix *ret_prefixes, un
     }
     for (uint32_t i = 0; !g->opts->report_only && i < g->sources.persistent_count; i++) {
         const struct source *x = by_prefix(g, &g->sources.persistent[i]);
-        if (x != NULL && source__is_banned(g, x, true, now))
+        if (x != NULL && source__is_banned(g, x, proven, now))
             n = insert(ret_prefixes, counts, n, max, &g->sources.persistent[i], x->persistence);
     }
     return n;
+}
+
+unsigned guard_persistent(const struct guard *g, struct prefix *ret_prefixes, unsigned max,
+                          mono_ns now)
+{
+    return persistent(g, true, ret_prefixes, max, now);
+}
+
+unsigned guard_persistent_datagrams(const struct guard *g, struct prefix *ret_prefixes,
+                                    unsigned max, mono_ns now)
+{
+    return persistent(g, false, ret_prefixes, max, now);
 }
 
 struct source *source__barred(struct guard *g, struct sight at, bool proven, mono_ns now)

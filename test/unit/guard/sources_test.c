@@ -225,6 +225,10 @@ static void the_persistent_are_listed(void **state)
     knock(&p, ip4(9), 5000); /* it may be a pretence: a filter would hit the true one */
     knock(&p, addr_of("2001:db8:1:2::3"), 100);
     assert_int_equal(persistent(&p, out, 8), 3);
+    struct addr nine = ip4(9);
+    assert_int_equal(guard_persistent_datagrams(p.g, out, 8, p.now), 4);
+    assert_true(prefix_holds(&out[0], &nine)); /* of datagrams it hits what is refused anyway */
+    assert_int_equal(persistent(&p, out, 8), 3);
     struct addr two = ip4(2), one = ip4(1), six = addr_of("2001:db8:1:2::99");
     assert_true(prefix_holds(&out[0], &two) && out[0].bits == 32);
     assert_true(prefix_holds(&out[1], &six) && out[1].bits == 64);
@@ -268,6 +272,11 @@ static void the_list_of_the_persistent_is_bounded(void **state)
     for (unsigned i = 0; i < PERSISTENT_MAX; i++)
         seen += prefix_holds(&out[i], &late);
     assert_int_equal(seen, 0);
+    offend(&p, ip4(200 << 8), false); /* a pretence takes no place */
+    knock(&p, ip4(200 << 8), 30000);
+    assert_int_equal(guard_persistent_datagrams(p.g, out, PERSISTENT_MAX + 10, p.now),
+                     PERSISTENT_MAX);
+    assert_int_equal(persistent(&p, out, PERSISTENT_MAX + 10), PERSISTENT_MAX);
     knock(&p, late, 100); /* more often than any: it takes the place of one */
     assert_int_equal(persistent(&p, out, PERSISTENT_MAX + 10), PERSISTENT_MAX);
     assert_true(prefix_holds(&out[0], &late));
