@@ -239,7 +239,8 @@ static bool watch_new(struct worker *w, const struct conn *c, uint64_t gen, int 
     struct epoll_event ev = {.events = EPOLLIN, .data.u64 = ep_tag(EP_CONN, gen, c->slot)};
     if (epoll_ctl(w->epfd, EPOLL_CTL_ADD, fd, &ev) != 0)
         return false;
-    if (w->filter.count > 0) { /* it has its listener's, which is for those who are not in yet */
+    if (w->filter.list[FILTER_STREAMS].count >
+        0) { /* it has its listener's, which is for those who are not in yet */
         int unused = 0;
         (void)setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof unused);
     }

@@ -8,9 +8,12 @@
  *              v4:  ld source, and mask, jeq net ▶ drop    … for each; at the end: take
  *              v6:  the same for each word that the prefix reaches into
  *
- * The list is asked for when it has changed, and again while there is one: who is dropped there is
- * not seen here any more, and whose ban is over has to be let in. Connections that are open keep
- * none of it. */
+ * Sockets of datagrams drop more than those of connections: a ban that only datagrams led to may be
+ * for what somebody else has sent, and the true owner of the address connects all the same.
+ *
+ * The lists are asked for when they have changed, and again while there is one: who is dropped
+ * there is not seen here any more, and whose ban is over has to be let in. Connections that are
+ * open keep none of it. */
 #include <linux/filter.h>
 #include <string.h>
 #include "net/net_int.h"
@@ -72,21 +75,16 @@ unsigned filter_write(struct sock_filter *code, const struct prefix *prefixes, u
 }
 
 /* Without a list, or when the kernel takes none, the socket has none. */
-static bool apply(int fd, const struct prefix *prefixes, unsigned count, uint8_t family)
+static bool apply(int fd, const struct filter_list *l, uint8_t family)
 {
     struct sock_filter code[FILTER_CODE_MAX];
-    unsigned n = filter_write(code, prefixes, count, family);
+    unsigned n = filter_write(code, l->prefix, l->count, family);
     struct sock_fprog program = {(unsigned short)n, code};
     int unused = 0;
     if (n > 1 && setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0)
         return true;
     (void)setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof unused);
     return false;
-}
-
-void filter_forget(struct worker *w)
-{
-    w->filter.stale = w->filter.count > 0;
 }
 
 /* Leaves out those that hold a trusted source, or lie among trusted ones. Returns how many stay. */
@@ -105,42 +103,38 @@ static unsigned spare_trusted(const struct worker *w, struct prefix *prefixes, u
     return n;
 }
 
+static bool is_in_use(const struct filter *f)
+{
+    return f->list[FILTER_DATAGRAMS].count + f->list[FILTER_STREAMS].count > 0;
+}
+
+void filter_forget(struct worker *w)
+{
+    w->filter.stale = is_in_use(&w->filter);
+}
+
 static bool is_due(const struct worker *w, uint64_t version)
 {
     const struct filter *f = &w->filter;
     dur_ns since = mono_since(w->now, f->asked_at);
     return f->stale || (version != f->version && since >= CHANGE_NOT_WITHIN) ||
-           (f->count > 0 && since >= LOOK_AGAIN);
+           (is_in_use(f) && since >= LOOK_AGAIN);
 }
 
-static bool is_same(const struct filter *f, const struct prefix *prefixes, unsigned count)
+static bool is_same(const struct filter_list *a, const struct filter_list *b)
 {
-    bool same = !f->stale && count == f->count;
-    for (unsigned i = 0; i < count && same; i++)
-        same = addr_equal(&f->prefix[i].net, &prefixes[i].net) &&
-               f->prefix[i].bits == prefixes[i].bits;
+    bool same = a->count == b->count;
+    for (unsigned i = 0; i < a->count && same; i++)
+        same = addr_equal(&a->prefix[i].net, &b->prefix[i].net) &&
+               a->prefix[i].bits == b->prefix[i].bits;
     return same;
 }
 
-void filter_look(struct worker *w)
+static void apply_all(struct worker *w)
 {
-    struct filter *f = &w->filter;
-    struct guard *g = engine_guard(w->engine);
-    struct prefix prefixes[FILTER_PREFIXES_MAX];
-    uint64_t version = guard_persistent_version(g);
-    if (!is_due(w, version))
-        return;
-    unsigned count = guard_persistent(g, prefixes, FILTER_PREFIXES_MAX, w->now);
-    count = spare_trusted(w, prefixes, count);
-    f->version = version;
-    f->asked_at = w->now;
-    if (is_same(f, prefixes, count))
-        return;
-    udp_note_drops(w);
-    w->count.filters++;
-    f->stale = false;
-    f->count = count;
-    memcpy(f->prefix, prefixes, count * sizeof prefixes[0]);
+    const struct filter_list *datagrams = &w->filter.list[FILTER_DATAGRAMS];
+    const struct filter_list *streams = &w->filter.list[FILTER_STREAMS];
+    udp_note_drops(w); /* those so far had the reason of before */
     for (unsigned i = 0; i < LISTENERS_MAX; i++) {
         struct udp_socket *s = &w->udp.sock[i];
         uint8_t family = w->config->engine.edge.listener[i].bind.family;
@@ -148,13 +142,39 @@ void filter_look(struct worker *w)
         if (!is_outside(w, (uint8_t)i))
             continue;
         if (s->fd >= 0)
-            s->filtered = apply(s->fd, prefixes, count, family);
+            s->filtered = apply(s->fd, datagrams, family);
         if (fd >= 0)
-            (void)apply(fd, prefixes, count, family);
+            (void)apply(fd, streams, family);
     }
+}
+
+void filter_look(struct worker *w)
+{
+    struct filter *f = &w->filter;
+    struct guard *g = engine_guard(w->engine);
+    struct filter_list lists[FILTER_LISTS];
+    uint64_t version = guard_persistent_version(g);
+    if (!is_due(w, version))
+        return;
+    for (unsigned i = 0; i < FILTER_LISTS; i++) {
+        struct filter_list *l = &lists[i];
+        l->count = i == FILTER_STREAMS
+                       ? guard_persistent(g, l->prefix, FILTER_PREFIXES_MAX, w->now)
+                       : guard_persistent_datagrams(g, l->prefix, FILTER_PREFIXES_MAX, w->now);
+        l->count = spare_trusted(w, l->prefix, l->count);
+    }
+    bool same = !f->stale && is_same(&lists[0], &f->list[0]) && is_same(&lists[1], &f->list[1]);
+    f->version = version;
+    f->asked_at = w->now;
+    if (same)
+        return;
+    memcpy(f->list, lists, sizeof lists);
+    f->stale = false;
+    w->count.filters++;
+    apply_all(w);
 }
 
 mono_ns filter_deadline(const struct worker *w)
 {
-    return w->filter.count > 0 ? mono_add(w->filter.asked_at, LOOK_AGAIN) : MONO_NONE;
+    return is_in_use(&w->filter) ? mono_add(w->filter.asked_at, LOOK_AGAIN) : MONO_NONE;
 }

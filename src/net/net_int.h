@@ -363,12 +363,15 @@ enum { UNKEPT_MAX = 4096 };
 
 /* What the kernel drops for us: see filter.c. */
 enum { FILTER_PREFIXES_MAX = 64, FILTER_CODE_MAX = FILTER_PREFIXES_MAX * 9 + 1 };
+enum { FILTER_DATAGRAMS, FILTER_STREAMS, FILTER_LISTS };
 struct filter {
-    uint64_t version; /* of the guard's list */
+    uint64_t version; /* of the guard's lists */
     mono_ns asked_at;
-    uint32_t count; /* prefixes in it; 0: no socket has one */
-    bool stale;     /* a socket lacks it */
-    struct prefix prefix[FILTER_PREFIXES_MAX];
+    bool stale; /* a socket lacks its list */
+    struct filter_list {
+        uint32_t count; /* 0: no socket has one */
+        struct prefix prefix[FILTER_PREFIXES_MAX];
+    } list[FILTER_LISTS];
 };
 
 struct worker {
