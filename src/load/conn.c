@@ -291,6 +291,10 @@ static ssize_t shake_lightly(struct load *l, struct conn *c, char *p, size_t n)
         return -1;
     }
     load__hello_flow(c->hello, &c->flow);
+    if (load__hello_is_resumed(c->hello))
+        l->stats.n[COUNT_resumed]++;
+    if (c->ticket != NULL)
+        load__hello_ticket(c->hello, c->ticket);
     load__hello_free(c->hello);
     c->hello = NULL;
     uint32_t life = c->life;
@@ -334,7 +338,7 @@ static void begin_tls(struct load *l, struct conn *c)
     c->state = CONN_SHAKING;
     if (l->hello != NULL && !l->is_plain_hello) {
         struct slice first;
-        c->hello = load__hello_new(l->hello, &l->prng, &first);
+        c->hello = load__hello_new(l->hello, &l->prng, c->ticket, l->now, &first);
         if (c->hello == NULL || put_bytes(c, first.p, first.n) != 0)
             ended(l, c, CONN_TLS);
         return;
@@ -559,6 +563,30 @@ static ssize_t take_plain(struct load *l, struct conn *c, size_t n)
     return (ssize_t)n;
 }
 
+/* tls_read(), which also hands tickets to the connection that wants them. */
+static int open_records(struct load *l, struct conn *c, char *p, size_t *kept, size_t *n)
+{
+    size_t at = 0, end = *n;
+    int r = TLS_DATA;
+    if (c->ticket == NULL)
+        return tls_read(&l->codec, &c->flow, p, kept, n);
+    while (r == TLS_DATA || r == TLS_QUIET) {
+        size_t used = 0;
+        struct slice plain = SLICE_NONE;
+        r = tls_open(&l->codec, &c->flow, p + at, end - at, &used, &plain);
+        at += used;
+        if (r == TLS_QUIET)
+            load__ticket_take(c->ticket, plain, l->now);
+        if (r == TLS_DATA && plain.n > 0) {
+            memmove(p + *kept, plain.p, plain.n);
+            *kept += plain.n;
+        }
+    }
+    memmove(p + *kept, p + at, end - at);
+    *n = *kept + (end - at);
+    return r;
+}
+
 /* `n` bytes of the wire stand at l->raw. False when the connection is not the same any more. */
 static bool take_raw(struct load *l, struct conn *c, size_t n)
 {
@@ -580,7 +608,7 @@ static bool take_raw(struct load *l, struct conn *c, size_t n)
     }
     if (is_tls(c)) {
         opened_n = 0;
-        r = tls_read(&l->codec, &c->flow, l->raw + at, &opened_n, &n);
+        r = open_records(l, c, l->raw + at, &opened_n, &n);
     }
     MUST(plain + opened_n <= BUFFER_BYTES);
     memcpy(l->plain + plain, l->raw + at, opened_n);

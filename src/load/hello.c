@@ -39,8 +39,10 @@ enum {
     TYPE_HANDSHAKE = 22,
     TYPE_DATA = 23,
     HS_SERVER_HELLO = 2,
+    HS_NEW_SESSION_TICKET = 4,
     HS_CERTIFICATE_REQUEST = 13,
     HS_FINISHED = 20,
+    EXT_PRE_SHARED_KEY = 41,
     EXT_SUPPORTED_VERSIONS = 43,
     EXT_KEY_SHARE = 51,
 };
@@ -51,8 +53,9 @@ struct hello_env {
     EVP_CIPHER *cipher;
     EVP_CIPHER_CTX *open, *seal;
     uint8_t derived[HASH_BYTES]; /* RFC 8446 7.1: what the handshake's secret is extracted with */
-    size_t n;
-    uint8_t record[512]; /* our ClientHello, but for its random */
+    size_t n, extensions_at;
+    uint8_t record[512];                       /* our ClientHello, but for its random */
+    uint8_t sent[512 + TICKET_BYTES_MAX + 64]; /* the last one as it left */
 };
 
 enum state { WAITS_SERVER_HELLO, WAITS_FINISHED, IS_DONE };
@@ -68,6 +71,9 @@ struct hello {
     uint32_t body_n;
     uint8_t before_finished[HASH_BYTES]; /* hash of all before the server's Finished */
     uint8_t handshake[HASH_BYTES], client[HASH_BYTES], server[HASH_BYTES];
+    uint8_t derived[HASH_BYTES]; /* of our ticket's key, when one was offered */
+    uint8_t resumption[HASH_BYTES];
+    bool has_offered, is_resumed;
     uint8_t key[KEY_BYTES], iv[IV_BYTES];
     uint64_t seq;
     struct tls_flow flow;
@@ -95,9 +101,9 @@ static void hmac(const uint8_t key[HASH_BYTES], const void *p, size_t n, uint8_t
     SHA256_Final(out, &c);
 }
 
-/* HKDF-Expand-Label for at most 32 bytes; `hash` may be NULL: an empty context. */
-static void expand(const uint8_t secret[HASH_BYTES], const char *label, const uint8_t *hash,
-                   uint8_t *out, size_t n)
+/* HKDF-Expand-Label for at most 32 bytes; the context has as many at most. */
+static void expand_with(const uint8_t secret[HASH_BYTES], const char *label, const uint8_t *context,
+                        size_t context_n, uint8_t *out, size_t n)
 {
     uint8_t info[80], block[HASH_BYTES];
     char bytes[32];
@@ -110,14 +116,20 @@ static void expand(const uint8_t secret[HASH_BYTES], const char *label, const ui
     info[at++] = (uint8_t)t.n;
     memcpy(info + at, bytes, t.n);
     at += t.n;
-    info[at++] = hash != NULL ? HASH_BYTES : 0;
-    if (hash != NULL) {
-        memcpy(info + at, hash, HASH_BYTES);
-        at += HASH_BYTES;
-    }
+    info[at++] = (uint8_t)context_n;
+    if (context_n > 0)
+        memcpy(info + at, context, context_n);
+    at += context_n;
     info[at++] = 1;
     hmac(secret, info, at, block);
     memcpy(out, block, n);
+}
+
+/* The same with a hash, or NULL for none. */
+static void expand(const uint8_t secret[HASH_BYTES], const char *label, const uint8_t *hash,
+                   uint8_t *out, size_t n)
+{
+    expand_with(secret, label, hash, hash != NULL ? HASH_BYTES : 0, out, n);
 }
 
 static void hash_so_far(const struct hello *h, uint8_t out[HASH_BYTES])
@@ -203,6 +215,13 @@ static void put_extensions(struct out *o, const uint8_t share[32], struct slice 
     put_bytes(o, share, 32);
 }
 
+static void close_lengths(struct out *o, size_t extensions_at)
+{
+    close_length(o, extensions_at, 2);
+    close_length(o, 6, 3);
+    close_length(o, 3, 2);
+}
+
 static void write_client_hello(struct hello_env *e, const uint8_t share[32], struct slice name)
 {
     struct out o = {e->record, 0};
@@ -216,13 +235,43 @@ static void write_client_hello(struct hello_env *e, const uint8_t share[32], str
     put(&o, 2, 2);
     put(&o, SUITE, 2);
     put(&o, 0x0100, 2); /* no compression */
-    size_t at = o.n;
+    e->extensions_at = o.n;
     put(&o, 0, 2);
     put_extensions(&o, share, name);
-    close_length(&o, at, 2);
-    close_length(&o, 6, 3);
-    close_length(&o, 3, 2);
+    close_lengths(&o, e->extensions_at);
     e->n = o.n;
+}
+
+/* RFC 8446 4.2.11: the ticket and its age, and the proof that we have its key, which is over all
+ * that stands before it. Gives h->derived. */
+static void offer_ticket(struct hello *h, const struct ticket *t, mono_ns now, struct out *o)
+{
+    static const uint8_t zeros[HASH_BYTES];
+    uint8_t early[HASH_BYTES], nothing[HASH_BYTES], key[HASH_BYTES], hash[HASH_BYTES];
+    SHA256_CTX c;
+    hash_of_nothing(nothing);
+    hmac(zeros, t->key, HASH_BYTES, early);
+    expand(early, "derived", nothing, h->derived, HASH_BYTES);
+    h->has_offered = true;
+    put(o, EXT_PRE_SHARED_KEY, 2);
+    put(o, 2 + 2 + t->n + 4U + 2 + 1 + HASH_BYTES, 2);
+    put(o, 2 + t->n + 4U, 2);
+    put(o, t->n, 2);
+    put_bytes(o, t->bytes, t->n);
+    put(o, t->age_add + (uint32_t)(mono_since(now, t->came) / NS_MS), 4);
+    size_t at = o->n;
+    o->n += 2 + 1 + HASH_BYTES;
+    close_lengths(o, h->env->extensions_at);
+    SHA256_Init(&c);
+    SHA256_Update(&c, o->p + 5, at - 5);
+    SHA256_Final(hash, &c);
+    expand(early, "res binder", nothing, key, HASH_BYTES);
+    expand(key, "finished", NULL, key, HASH_BYTES);
+    o->n = at;
+    put(o, 1 + HASH_BYTES, 2);
+    put(o, HASH_BYTES, 1);
+    hmac(key, hash, HASH_BYTES, o->p + o->n);
+    o->n += HASH_BYTES;
 }
 
 /* ---- what all share -----------------------------------------------------------------------------
@@ -268,19 +317,24 @@ void load__hello_env_free(struct hello_env *e)
     free(e);
 }
 
-struct hello *load__hello_new(struct hello_env *e, struct prng *prng, struct slice *ret_out)
+struct hello *load__hello_new(struct hello_env *e, struct prng *prng, const struct ticket *t,
+                              mono_ns now, struct slice *ret_out)
 {
     struct hello *h = (struct hello *)calloc(1, sizeof *h);
     if (h == NULL)
         return NULL;
     h->env = e;
+    memcpy(e->sent, e->record, e->n);
     for (size_t i = 0; i < 32; i += 8) {
         uint64_t v = prng_u64(prng);
-        memcpy(e->record + RANDOM_AT + i, &v, 8);
+        memcpy(e->sent + RANDOM_AT + i, &v, 8);
     }
+    struct out o = {e->sent, e->n};
+    if (t != NULL && t->n > 0)
+        offer_ticket(h, t, now, &o);
     SHA256_Init(&h->transcript);
-    SHA256_Update(&h->transcript, e->record + 5, e->n - 5);
-    *ret_out = slice_of(e->record, e->n);
+    SHA256_Update(&h->transcript, e->sent + 5, o.n - 5);
+    *ret_out = slice_of(e->sent, o.n);
     return h;
 }
 
@@ -294,11 +348,44 @@ void load__hello_flow(const struct hello *h, struct tls_flow *ret_flow)
     *ret_flow = h->flow;
 }
 
+bool load__hello_is_resumed(const struct hello *h)
+{
+    return h->is_resumed;
+}
+
+void load__hello_ticket(const struct hello *h, struct ticket *ret_ticket)
+{
+    memcpy(ret_ticket->resumption, h->resumption, HASH_BYTES);
+}
+
+void load__ticket_take(struct ticket *t, struct slice message, mono_ns now)
+{
+    const uint8_t *at = (const uint8_t *)message.p;
+    size_t n = message.n;
+    if (n < 4 + 4 + 4 + 1 || at[0] != HS_NEW_SESSION_TICKET)
+        return;
+    at += 4 + 4;
+    uint32_t age_add = (uint32_t)bytes_get_be(&at, 4);
+    size_t nonce_n = (size_t)bytes_get_be(&at, 1);
+    const uint8_t *nonce = at;
+    if (nonce_n > HASH_BYTES || n < 13 + nonce_n + 2)
+        return;
+    at += nonce_n;
+    size_t ticket_n = (size_t)bytes_get_be(&at, 2);
+    if (ticket_n == 0 || ticket_n > TICKET_BYTES_MAX || n < 15 + nonce_n + ticket_n)
+        return;
+    expand_with(t->resumption, "resumption", nonce, nonce_n, t->key, HASH_BYTES);
+    memcpy(t->bytes, at, ticket_n);
+    t->n = (uint16_t)ticket_n;
+    t->age_add = age_add;
+    t->came = now;
+}
+
 /* ---- ServerHello --------------------------------------------------------------------------------
  */
 
 /* Finds the version and the server's half of the key. False: something else than what we do. */
-static bool read_extensions(const uint8_t *p, size_t n, const uint8_t **ret_share)
+static bool read_extensions(struct hello *h, const uint8_t *p, size_t n, const uint8_t **ret_share)
 {
     bool is_13 = false;
     *ret_share = NULL;
@@ -313,13 +400,18 @@ static bool read_extensions(const uint8_t *p, size_t n, const uint8_t **ret_shar
             bool is_ours = bytes_get_be(&at, 2) == GROUP && bytes_get_be(&at, 2) == 32;
             *ret_share = is_ours ? at : NULL;
         }
+        if (type == EXT_PRE_SHARED_KEY) {
+            if (!h->has_offered || len != 2 || at[0] != 0 || at[1] != 0)
+                return false;
+            h->is_resumed = true;
+        }
         p += 4 + len;
         n -= 4 + len;
     }
     return is_13 && *ret_share != NULL;
 }
 
-static const uint8_t *share_of(const uint8_t *p, size_t n)
+static const uint8_t *share_of(struct hello *h, const uint8_t *p, size_t n)
 {
     const uint8_t *share;
     if (n < 2 + 32 + 1 || n < 2U + 32 + 1 + p[34] + 5)
@@ -330,7 +422,7 @@ static const uint8_t *share_of(const uint8_t *p, size_t n)
     uint64_t len = bytes_get_be(&at, 2);
     if (len != n - (size_t)(at - p))
         return NULL;
-    return read_extensions(at, len, &share) ? share : NULL;
+    return read_extensions(h, at, len, &share) ? share : NULL;
 }
 
 static bool agree(struct hello_env *e, const uint8_t share[32], uint8_t out[32])
@@ -351,12 +443,12 @@ static int on_server_hello(struct hello *h, const uint8_t *p, size_t n)
     if (n < 4 || n > SERVER_HELLO_BYTES_MAX || p[0] != HS_SERVER_HELLO ||
         bytes_get_be(&at, 3) != n - 4)
         return HELLO_OTHER;
-    const uint8_t *share = share_of(p + 4, n - 4);
+    const uint8_t *share = share_of(h, p + 4, n - 4);
     if (share == NULL || !agree(h->env, share, shared))
         return HELLO_OTHER;
     SHA256_Update(&h->transcript, p, n);
     hash_so_far(h, hash);
-    hmac(h->env->derived, shared, sizeof shared, h->handshake);
+    hmac(h->is_resumed ? h->derived : h->env->derived, shared, sizeof shared, h->handshake);
     expand(h->handshake, "c hs traffic", hash, h->client, HASH_BYTES);
     expand(h->handshake, "s hs traffic", hash, h->server, HASH_BYTES);
     keys_of(h->server, h->key, h->iv);
@@ -399,7 +491,7 @@ static int open_record(struct hello *h, uint8_t *p, size_t n, uint8_t *ret_type)
 }
 
 /* Our Finished (RFC 8446 4.4.4), as a record. */
-static bool write_finished(const struct hello *h, const uint8_t hash[HASH_BYTES],
+static bool write_finished(struct hello *h, const uint8_t hash[HASH_BYTES],
                            uint8_t out[HELLO_OUT_BYTES_MAX])
 {
     EVP_CIPHER_CTX *c = h->env->seal;
@@ -409,6 +501,7 @@ static bool write_finished(const struct hello *h, const uint8_t hash[HASH_BYTES]
     memcpy(plain, head, 4);
     expand(h->client, "finished", NULL, secret, HASH_BYTES);
     hmac(secret, hash, HASH_BYTES, plain + 4);
+    SHA256_Update(&h->transcript, plain, 4 + HASH_BYTES);
     plain[4 + HASH_BYTES] = TYPE_HANDSHAKE;
     keys_of(h->client, key, iv);
     uint8_t *p = bytes_put_be(out, 0x170303, 3);
@@ -438,6 +531,8 @@ static int on_finished(struct hello *h, uint8_t out[HELLO_OUT_BYTES_MAX], size_t
     if (!write_finished(h, hash, out))
         return HELLO_FAILED;
     *ret_out = HELLO_OUT_BYTES_MAX;
+    hash_so_far(h, hash);
+    expand(master, "res master", hash, h->resumption, HASH_BYTES);
     tls_flow_init_13(&h->flow, TLS_AES_128_GCM_SHA256, true, client, server);
     h->state = IS_DONE;
     return HELLO_DONE;

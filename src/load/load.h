@@ -69,7 +69,7 @@ struct load_opts {
     uint8_t behaviour; /* enum load_behaviour */
     uint8_t flood;     /* enum load_flood */
     bool is_json, is_quiet;
-    bool insecure, answers, holds, anywhere;
+    bool insecure, resume, answers, holds, anywhere;
 };
 
 /* Reads the arguments behind `weir load` ("calls", "--to", …): argv[0] is the kind. Returns 0, or

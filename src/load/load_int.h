@@ -67,6 +67,7 @@ enum { SERIES_MAX = 600 };
     X(challenged, "challenges answered", "calls challenged")                                       \
     X(in_dialog, "requests in dialogs", "requests in dialogs")                                     \
     X(in_dialog_ok, "of them answered with 2xx", "of them answered with 2xx")                      \
+    X(resumed, "TLS sessions resumed", "TLS sessions resumed")                                     \
     X(pings, "pings sent", "pings sent")                                                           \
     X(requests_in, "requests received", "requests received")                                       \
     X(unread, "messages that could not be read", "messages that could not be read")
@@ -157,7 +158,17 @@ enum hello_step {
     HELLO_FAILED,
     HELLO_OTHER, /* the server wants what we do not do: connect again, and let OpenSSL do it */
 };
-enum { HELLO_OUT_BYTES_MAX = 58 };
+enum { HELLO_OUT_BYTES_MAX = 58, TICKET_BYTES_MAX = 512 };
+
+/* A session to go on with (RFC 8446 4.6.1): n is 0 until the server has given one. */
+struct ticket {
+    uint8_t resumption[32]; /* of the connection that it came over */
+    uint8_t key[32];
+    mono_ns came;
+    uint32_t age_add;
+    uint16_t n;
+    uint8_t bytes[TICKET_BYTES_MAX];
+};
 
 struct hello;
 struct hello_env;
@@ -167,8 +178,10 @@ struct hello_env;
 struct hello_env *load__hello_env_new(struct slice name);
 void load__hello_env_free(struct hello_env *e);
 
-/* Begins one; *ret_out is to be sent, and valid until the next begins. NULL without memory. */
-struct hello *load__hello_new(struct hello_env *e, struct prng *prng, struct slice *ret_out);
+/* Begins one, offering `t` when it is not NULL and there is one; *ret_out is to be sent, and valid
+ * until the next begins. NULL without memory. */
+struct hello *load__hello_new(struct hello_env *e, struct prng *prng, const struct ticket *t,
+                              mono_ns now, struct slice *ret_out);
 
 /* Goes on with in[0, n), which it changes; *ret_used bytes are done with. What is to be sent is
  * written to `out`, *ret_out bytes. Returns an enum hello_step. */
@@ -177,6 +190,11 @@ MUST_USE int load__hello_step(struct hello *h, char *in, size_t n, size_t *ret_u
 
 /* After DONE: the record layer's state. */
 void load__hello_flow(const struct hello *h, struct tls_flow *ret_flow);
+bool load__hello_is_resumed(const struct hello *h);
+/* What tickets of this connection are read with; one that there is stays until another comes. */
+void load__hello_ticket(const struct hello *h, struct ticket *ret_ticket);
+/* Takes a NewSessionTicket; anything else, and one that is too long, is left alone. */
+void load__ticket_take(struct ticket *t, struct slice message, mono_ns now);
 void load__hello_free(struct hello *h);
 
 /* ---- run.c --------------------------------------------------------------------------------------
@@ -280,6 +298,7 @@ struct conn {
     char *out;                   /* sealed bytes that the socket did not take */
     struct tls_handshake *shake; /* one of the two, while it shakes hands */
     struct hello *hello;
+    struct ticket *ticket; /* NULL unless it may resume; outlives the connection, the owner's */
     struct tls_flow flow;
 };
 

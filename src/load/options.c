@@ -68,6 +68,8 @@ static const struct option {
     {"ca", "FILE", BOTH, WORDS, AT(ca), 0, "who may have signed the server, in PEM"},
     {"server-name", "NAME", BOTH, WORDS, AT(server), 0, "in its certificate (its address)"},
     {"insecure", NULL, BOTH, FLAG, AT(insecure), 0, "believe any certificate"},
+    {"resume", NULL, LOAD_PHONES, FLAG, AT(resume), 0,
+     "come back with the TLS session that there was; wants --insecure"},
     {"expect-ok", "PERCENT", BOTH, PERMILLE, AT(expect_permille), 0,
      "status 1 when less went well (100%)"},
     {"seed", "N", ALL, COUNT, AT(seed), UINT32_MAX, "of all that is random"},
@@ -350,6 +352,8 @@ static int judge(struct load_opts *o, bool has_kind, char *why)
         return fail(why, "--rate: calls have a rate, such as 200/s");
     if (o->kind == LOAD_FLOOD && o->lasts == 0)
         return fail(why, "--for is missing: how long?");
+    if (o->resume && !o->insecure)
+        return fail(why, "--resume wants --insecure: only such handshakes are resumed");
     if (o->expires % NS_S != 0 || o->expires == 0)
         return fail(why, "--expires: whole seconds");
     if (o->cap < o->base)

@@ -318,6 +318,8 @@ static void attempt(struct load *l, struct phone *p)
     if (l->o->sources.net.family != 0)
         source = load__source(&l->o->sources, number_of(l, p));
     load__conn_close(l, &p->conn, true);
+    if (l->o->resume && p->conn.ticket == NULL)
+        p->conn.ticket = (struct ticket *)calloc(1, sizeof *p->conn.ticket);
     p->state = TRYING;
     p->is_refresh = false;
     p->began = p->sent = l->now;
@@ -694,6 +696,7 @@ static void end(struct load *l)
     struct phones *a = all(l);
     for (uint32_t i = 0; a != NULL && a->at != NULL && i < a->count; i++) {
         load__conn_close(l, &a->at[i].conn, true);
+        free(a->at[i].conn.ticket);
         settle(&a->at[i]);
     }
     load__answers_free(l, l->answers);

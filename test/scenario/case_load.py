@@ -146,6 +146,9 @@ def _(t):
         got = load(t, *words, "--behaviour", kind, "--spread", "500ms", "--user", kind)
         equal((got["up"], got["ok"], got["retries"]), (30, 60, 30), f"{kind}: {got}")
     equal(weir.counters()["registrations"], 120, "registrations")
+    got = load(t, "phones", "--to", to(t, "tls"), *words[3:], "--behaviour", "naive", "--insecure",
+               "--resume")
+    equal((got["up"], got["ok"], got["resumed"]), (30, 60, 30), f"with tickets: {got}")
 
 
 class Closing(socket.socket):

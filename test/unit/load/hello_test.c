@@ -18,6 +18,7 @@ static struct cert ec, rsa;
 static struct tls_codec codec;
 static struct hello_env *env;
 static struct prng prng;
+static struct ticket ticket, *offered; /* what comes is kept; offered when not NULL */
 
 static int setup(void **state)
 {
@@ -45,7 +46,7 @@ static size_t first_flight(struct tls_server *s, struct hello **ret_hello,
 {
     struct slice first, said;
     size_t used = 0;
-    *ret_hello = load__hello_new(env, &prng, &first);
+    *ret_hello = load__hello_new(env, &prng, offered, 0, &first);
     *ret_server = tls_handshake_new(s);
     assert_non_null(*ret_hello);
     assert_non_null(*ret_server);
@@ -93,10 +94,12 @@ static void talk(struct tls_handshake *server, const struct hello *h, const uint
     assert_int_equal(used, n);
     load__hello_flow(h, &ours);
     tls_handshake_flow(server, &theirs);
-    memcpy(bytes, said.p, said.n); /* tickets: opened, and of no use */
+    load__hello_ticket(h, &ticket);
+    memcpy(bytes, said.p, said.n);
     while (at < said.n) {
         assert_int_equal(tls_open(&codec, &ours, bytes + at, said.n - at, &used, &plain),
                          TLS_QUIET);
+        load__ticket_take(&ticket, plain, 0);
         at += used;
     }
     for (int i = 0; i < 3; i++) {
@@ -110,7 +113,8 @@ static void talk(struct tls_handshake *server, const struct hello *h, const uint
     }
 }
 
-static void shake(const struct cert *cert, struct slice tickets, size_t cut)
+/* Returns whether a session was resumed, as both ends must say. */
+static bool shake(const struct cert *cert, struct slice tickets, size_t cut)
 {
     static char said[BYTES_MAX];
     uint8_t out[HELLO_OUT_BYTES_MAX];
@@ -122,18 +126,101 @@ static void shake(const struct cert *cert, struct slice tickets, size_t cut)
     assert_int_equal(feed(h, said, n, cut, out, &out_n), HELLO_DONE);
     assert_int_equal(out_n, HELLO_OUT_BYTES_MAX);
     talk(server, h, out, out_n);
+    bool is_resumed = load__hello_is_resumed(h);
+    assert_int_equal(tls_handshake_info(server).is_resumed, is_resumed);
     load__hello_free(h);
     tls_handshake_free(server);
     tls_server_release(s);
+    return is_resumed;
 }
 
 static void test_it_is_understood(void **state)
 {
     static const char secret[TLS_TICKET_SECRET_BYTES] = "0123456789abcdef0123456789abcde";
     (void)state;
-    shake(&ec, SLICE_NONE, BYTES_MAX);
-    shake(&ec, slice_of(secret, sizeof secret), BYTES_MAX);
-    shake(&rsa, SLICE_NONE, BYTES_MAX);
+    assert_false(shake(&ec, SLICE_NONE, BYTES_MAX));
+    assert_int_equal(ticket.n, 0);
+    assert_false(shake(&ec, slice_of(secret, sizeof secret), BYTES_MAX));
+    assert_true(ticket.n > 0);
+    assert_false(shake(&rsa, SLICE_NONE, BYTES_MAX));
+}
+
+/* Again and again, each time with the ticket of the last time; in cuts; and one that the server has
+ * no key for is no harm. */
+static void test_sessions_are_resumed(void **state)
+{
+    static const char secret[TLS_TICKET_SECRET_BYTES] = "0123456789abcdef0123456789abcde";
+    static const char other[TLS_TICKET_SECRET_BYTES] = "abcdef0123456789abcdef012345678";
+    struct slice ours = slice_of(secret, sizeof secret);
+    struct ticket last;
+    (void)state;
+    assert_false(shake(&ec, ours, BYTES_MAX));
+    offered = &last;
+    for (size_t cut = 1; cut < 2000; cut = cut * 3 + 1) {
+        last = ticket;
+        assert_true(last.n > 0);
+        assert_true(shake(&ec, ours, cut));
+    }
+    last = ticket;
+    assert_false(shake(&ec, slice_of(other, sizeof other), BYTES_MAX));
+    last.n = 0;
+    assert_false(shake(&ec, ours, BYTES_MAX));
+    offered = NULL;
+}
+
+static void test_tickets_that_are_none(void **state)
+{
+    static const struct {
+        const char *bytes;
+        size_t n;
+        bool is_taken;
+    } cases[] = {
+        {"\4\0\0\x10"
+         "\0\0\1\0"
+         "\0\0\0\7"
+         "\1n"
+         "\0\3tkt"
+         "\0\0",
+         21, true},
+        {"\4\0\0\x10"
+         "\0\0\1\0"
+         "\0\0\0\7"
+         "\1n"
+         "\0\7tkt"
+         "\0\0",
+         21, false},
+        {"\4\0\0\x10"
+         "\0\0\1\0"
+         "\0\0\0\7"
+         "\1n"
+         "\0\0tkt"
+         "\0\0",
+         21, false},
+        {"\4\0\0\x10"
+         "\0\0\1\0"
+         "\0\0\0\7"
+         "\x30n"
+         "\0\3tkt"
+         "\0\0",
+         21, false},
+        {"\x18\0\0\x10"
+         "\0\0\1\0"
+         "\0\0\0\7"
+         "\1n"
+         "\0\3tkt"
+         "\0\0",
+         21, false},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        for (size_t n = 0; n <= cases[i].n; n++) {
+            struct ticket t = {.n = 0};
+            char *copy = guard_copy(cases[i].bytes, n);
+            load__ticket_take(&t, slice_of(copy, n), 5);
+            guard_free(copy);
+            if ((t.n > 0) != (cases[i].is_taken && n >= 19))
+                fail_msg("case %zu at %zu", i, n);
+        }
 }
 
 static void test_every_cut(void **state)
@@ -222,7 +309,7 @@ static void test_servers_that_want_something_else(void **state)
         BIO *in = BIO_new(BIO_s_mem()), *from = BIO_new(BIO_s_mem());
         SSL_set_bio(ssl, in, from);
         SSL_set_accept_state(ssl);
-        struct hello *h = load__hello_new(env, &prng, &first);
+        struct hello *h = load__hello_new(env, &prng, offered, 0, &first);
         assert_int_equal(BIO_write(in, first.p, (int)first.n), (int)first.n);
         (void)SSL_do_handshake(ssl);
         int n = BIO_read(from, said, sizeof said);
@@ -240,6 +327,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_it_is_understood),
+        cmocka_unit_test(test_sessions_are_resumed),
+        cmocka_unit_test(test_tickets_that_are_none),
         cmocka_unit_test(test_every_cut),
         cmocka_unit_test(test_changed_bytes),
         cmocka_unit_test(test_half_is_never_done),

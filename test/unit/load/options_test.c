@@ -111,6 +111,7 @@ static void test_what_is_refused(void **state)
         {"phones --to 127.0.0.1 --count 1000001", "not a number from 1 to 1000000"},
         {"phones --to 127.0.0.1 --behaviour rude", "one of good, naive"},
         {"phones --to 127.0.0.1 --expires 1500ms", "whole seconds"},
+        {"phones --to tls://127.0.0.1 --resume", "wants --insecure"},
         {"phones --to 127.0.0.1 --base 1h", "--cap is below --base"},
         {"phones --to 127.0.0.1 --sources 127.1.0.1/16", "bits are set"},
         {"phones --to 127.0.0.1 --sources fd00::/64", "one family"},
