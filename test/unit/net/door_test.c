@@ -217,7 +217,7 @@ static void turns(void)
 {
     for (int n = 1; n > 0;) {
         struct epoll_event events[64];
-        n = epoll_wait(x->w->epfd, events, 64, 20);
+        n = epoll_wait(x->w->epfd, events, 64, 0);
         for (int i = 0; i < n; i++) {
             uint64_t tag = events[i].data.u64;
             if (tag >> 56 == EP_LISTEN) {
@@ -241,6 +241,34 @@ static void pass(dur_ns t)
     turns();
 }
 
+static uint16_t port_of(int fd, int (*name)(int, struct sockaddr *, socklen_t *))
+{
+    struct sockaddr_in6 sa;
+    socklen_t len = sizeof sa;
+    memset(&sa, 0, sizeof sa);
+    return name(fd, (struct sockaddr *)&sa, &len) == 0 ? addr_from_sockaddr(&sa).port : 0;
+}
+
+/* The worker's end of a client's connection, as long as it is open. */
+static struct conn *other_end(int fd)
+{
+    uint16_t port = port_of(fd, getsockname);
+    for (uint32_t i = 0; i < streams()->fresh; i++) {
+        struct conn *c = &streams()->accepted[i];
+        if ((c->state == CONN_SHAKING || c->state == CONN_OPEN) && !c->deaf &&
+            port_of(c->fd, getpeername) == port)
+            return c;
+    }
+    return NULL;
+}
+
+/* Loopback delivers when it has time for it: nothing is asked before it has. */
+static bool wait_for(int fd, short events)
+{
+    struct pollfd p = {.fd = fd, .events = events};
+    return poll(&p, 1, 5000) == 1;
+}
+
 static int client(unsigned listener, uint8_t last)
 {
     struct sockaddr_in6 sa;
@@ -248,13 +276,27 @@ static int client(unsigned listener, uint8_t last)
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(0, bind(fd, (struct sockaddr *)&sa, addr_to_sockaddr(&from, &sa)));
     assert_int_equal(0, connect(fd, (struct sockaddr *)&sa, addr_to_sockaddr(&to, &sa)));
+    assert_true(wait_for(streams()->listen_fd[listener], POLLIN));
     turns();
     return fd;
 }
 
+static void put(int fd, const char *bytes, size_t n)
+{
+    const struct conn *c = other_end(fd);
+    int there = 0;
+    assert_non_null(c);
+    assert_int_equal(n, send(fd, bytes, n, MSG_NOSIGNAL));
+    for (unsigned tries = 0; tries < 5000 && there < (int)n; tries++) {
+        assert_int_equal(0, ioctl(c->fd, FIONREAD, &there));
+        if (there < (int)n)
+            usleep(1000);
+    }
+}
+
 static void say(int fd, const char *bytes, size_t n)
 {
-    assert_int_equal(n, send(fd, bytes, n, MSG_NOSIGNAL));
+    put(fd, bytes, n);
     turns();
 }
 
@@ -266,15 +308,23 @@ static void say_message(int fd)
 
 static bool is_closed(int fd)
 {
-    struct pollfd p = {.fd = fd, .events = POLLIN | POLLRDHUP};
-    return poll(&p, 1, 0) == 1 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+    return other_end(fd) == NULL && wait_for(fd, POLLRDHUP);
 }
 
 static void hang_up(int *fds, unsigned n)
 {
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = 0; i < n; i++) {
+        const struct conn *c = other_end(fds[i]);
         close(fds[i]);
+        if (c != NULL)
+            assert_true(wait_for(c->fd, POLLRDHUP));
+    }
     turns();
+}
+
+static void hang_up_one(int fd)
+{
+    hang_up(&fd, 1);
 }
 
 /* ---- who is let in ----------------------------------------------------------------------------
@@ -332,8 +382,7 @@ static void test_a_source_has_its_share(void **state)
     assert_int_equal(1, x->w->count.accepts_denied);
     assert_int_equal(2, guard_counters(the_guard)->refused[GUARD_SOURCE_FULL]);
     hang_up(fds, 4);
-    close(more);
-    turns();
+    hang_up_one(more);
     assert_int_equal(0, streams()->live);
     opts.report_only = false;
     limits_changed();
@@ -366,8 +415,7 @@ static void test_accepts_are_paced(void **state)
     assert_int_equal(0, x->w->count.accepts_denied);
     assert_int_equal(0, streams()->resting);
     hang_up(fds, 6);
-    close(inside);
-    turns();
+    hang_up_one(inside);
 }
 
 static void test_garbage_is_charged(void **state)
@@ -384,8 +432,7 @@ static void test_garbage_is_charged(void **state)
         int fd = client(SECURE, 7);
         say(fd, bad[i], strlen(bad[i]));
         assert_true(is_closed(fd));
-        close(fd);
-        turns();
+        hang_up_one(fd);
     }
     int banned = client(PLAIN, 7), other = client(PLAIN, 8);
     assert_true(is_closed(banned));
@@ -447,8 +494,7 @@ static void test_the_silent_make_room_in_the_total(void **state)
     int last = client(PLAIN, 5);
     assert_true(is_closed(last));
     hang_up(fds, 3);
-    close(last);
-    turns();
+    hang_up_one(last);
 }
 
 /* ---- whose connection it is -------------------------------------------------------------------
@@ -474,8 +520,7 @@ static void test_a_proxy_names_the_source(void **state)
         assert_memory_equal("OPTIONS ", the_engine.bytes, 8);
         assert_memory_equal("\xc0\0\x02\x09", the_engine.source.ip, 4);
         assert_int_equal(40001, the_engine.source.port);
-        close(fd);
-        turns();
+        hang_up_one(fd);
         assert_int_equal(0, streams()->work.live);
     }
     assert_int_equal(HEADER_BYTES + 1, x->w->count.proxy_taken);
@@ -521,8 +566,7 @@ static void test_what_is_no_header_is_closed(void **state)
             int fd = client(listener, 2);
             say(fd, bad[i], strlen(bad[i]));
             assert_true(is_closed(fd));
-            close(fd);
-            turns();
+            hang_up_one(fd);
         }
     }
     assert_int_equal(8, x->w->count.proxy_bad);
@@ -572,8 +616,7 @@ static unsigned who_shakes(void)
 
 static void next_place(int fd)
 {
-    close(fd);
-    turns();
+    hang_up_one(fd);
     assert_int_equal(1, streams()->shaking);
 }
 
@@ -632,8 +675,9 @@ static void test_who_leaves_costs_no_handshake(void **state)
     assert_int_equal(3, streams()->live);
     assert_int_equal(2, streams()->list[LIST_STRANGERS].count);
     /* One that has left, and of whom epoll has not said so yet. */
+    struct conn *c = other_end(fds[1]);
     close(fds[1]);
-    usleep(1000);
+    assert_true(wait_for(c->fd, POLLRDHUP));
     streams()->shaking = 0;
     door_shake(x->w);
     assert_int_equal(2, x->w->count.handshakes_left);
@@ -694,8 +738,8 @@ static void test_a_turn_has_an_end(void **state)
     x->config.handshakes_max = 100;
     for (unsigned i = 0; i < 2; i++)
         fds[i] = client(SECURE, (uint8_t)(2 + i));
-    assert_int_equal(4, send(fds[0], hello, 4, 0));
-    streams()->shaken = 5 * NS_MS; /* none begins any more */
+    put(fds[0], hello, 4);
+    streams()->shaken = 3 * NS_MS; /* none begins any more */
     tell(0);
     assert_int_equal(1, streams()->list[LIST_STRANGERS].count);
     assert_true(stream_deadline(x->w) <= x->w->now);
@@ -703,7 +747,7 @@ static void test_a_turn_has_an_end(void **state)
     assert_int_equal(0, streams()->shaking);
     door_shake(x->w);
     assert_int_equal(1, streams()->shaking);
-    assert_int_equal(4, send(fds[0], "\x00\x01\x00\x01", 4, 0));
+    put(fds[0], "\x00\x01\x00\x01", 4);
     streams()->shaken = 20 * NS_MS; /* none goes on either */
     x->w->again = false;
     tell(0);
