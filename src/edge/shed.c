@@ -35,13 +35,23 @@ static bool is_known(struct edge *e, const struct origin *from)
     return guard_is_known(e->guard, &from->source, e->now);
 }
 
+/* Half of its registration is done: to refuse it now would throw that away. Asked only when
+ * somebody has to be refused, for a MAC is dearer than all the rest here. */
+static bool was_challenged(struct edge *e, const struct origin *from)
+{
+    struct reg_origin o = {
+        .source = from->source, .transport = from->transport, .direct = from->side == SIDE_OUTSIDE};
+    return e->registrar != NULL && guard_shed_permille(e->guard) > 0 &&
+           registrar_was_challenged(e->registrar, &e->msg, &o, e->wall_ns);
+}
+
 static enum guard_class class_of(struct edge *e, const struct origin *from)
 {
     if (e->facts.to_tag.n > 0)
         return e->msg.method == SIP_M_BYE || e->msg.method == SIP_M_PRACK ? CLASS_FINISHES
                                                                           : CLASS_IN_DIALOG;
     if (e->msg.method == SIP_M_REGISTER)
-        return is_known(e, from) ? CLASS_REFRESH : CLASS_REGISTER;
+        return is_known(e, from) || was_challenged(e, from) ? CLASS_REFRESH : CLASS_REGISTER;
     if (e->msg.method == SIP_M_OPTIONS) /* a neighbour's probe costs less than being shunned */
         return from->side == SIDE_OUTSIDE ? CLASS_PROBE : CLASS_IN_DIALOG;
     return is_emergency(e, &e->msg) ? CLASS_EMERGENCY : CLASS_CALL;

@@ -379,6 +379,16 @@ static bool uri_is_ours(const struct registrar_opts *o, const struct sip_msg *m,
     return false;
 }
 
+bool registrar_was_challenged(const struct registrar *r, const struct sip_msg *m,
+                              const struct reg_origin *from, uint64_t wall_ns)
+{
+    struct credentials c;
+    enum digest_algorithm algorithm;
+    uint32_t made_s;
+    return r->opts->digest && r->opts->keys != NULL && find_credentials(r, m, &c, &algorithm) &&
+           nonce_is_good(r, c.nonce, asker_of(from), wall_ns / NS_S, &made_s);
+}
+
 int registrar__authenticate(struct registrar *r, const struct sip_msg *m, struct slice user,
                             const struct reg_origin *from, uint64_t wall_ns, struct arena *scratch,
                             struct reg_answer *ret)

@@ -122,6 +122,11 @@ void registrar_register(struct registrar *r, const struct sip_msg *m, const stru
                         const struct reg_origin *from, mono_ns now, uint64_t wall_ns,
                         struct arena *scratch, struct reg_answer *ret);
 
+/* Does it answer a challenge that we gave to it lately? Whether the password is right, nobody knows
+ * yet: it is only not here for the first time, and over UDP its source is no pretence. */
+bool registrar_was_challenged(const struct registrar *r, const struct sip_msg *m,
+                              const struct reg_origin *from, uint64_t wall_ns);
+
 /* The records are durable: they count from now on. Also loads a record at start. Anything that is
  * not a whole record of a version we know is counted and skipped. Returns how many were taken: one
  * of a binding that has expired meanwhile counts; one less than there are means that the table ran

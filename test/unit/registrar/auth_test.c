@@ -512,6 +512,34 @@ static void a_nonce_is_for_who_hears_it(void **state)
     office_close(o);
 }
 
+static bool was_challenged(struct office *o)
+{
+    return registrar_was_challenged(o->d->r, &o->d->m, &o->from, o->d->wall_ns);
+}
+
+/* Whoever answers our challenge is half in already, right or wrong; who invents one is not. */
+static void who_was_challenged(void **state)
+{
+    (void)state;
+    struct office *o = office_open();
+    struct client k = client_new("alice", "wrong");
+    char nonce[128];
+    o->from.transport = TP_UDP;
+    o->from.flow.gen = 0;
+    desk_copy(nonce, sizeof nonce, slice_cstr(ask_nonce(o)));
+    assert_false(was_challenged(o)); /* it came without */
+    k.nonce = nonce;
+    assert_int_equal(send(o, ALICE, client_lines(&k)), 401);
+    assert_true(was_challenged(o));
+    o->from.source.ip[3] ^= 1;
+    assert_false(was_challenged(o)); /* not given to that address */
+    o->from.source.ip[3] ^= 1;
+    nonce[3] = nonce[3] == 'A' ? 'B' : 'A';
+    assert_int_equal(send(o, ALICE, client_lines(&k)), 401);
+    assert_false(was_challenged(o));
+    office_close(o);
+}
+
 /* Another registrar, born with other seeds, believes our nonce. */
 static void the_fleet_believes(void **state)
 {
@@ -598,6 +626,7 @@ int main(void)
         cmocka_unit_test(many_nonces),
         cmocka_unit_test(age_and_keys),
         cmocka_unit_test(a_nonce_is_for_who_hears_it),
+        cmocka_unit_test(who_was_challenged),
         cmocka_unit_test(the_fleet_believes),
         cmocka_unit_test(no_key_is_no_key),
         cmocka_unit_test(forged_nonces),
