@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 
+import case_guard
 import case_load
 from kit import ends, phone, procs, tls
 from kit.case import case
@@ -216,6 +217,40 @@ def _(t):
     call.cancel()
     equal(call.final().status, 487, "the open call")
     equal(weir.wait(20), 0, "it stops")
+
+
+@case("drain: what is shown of hours, of nothing, of one")
+def _(t):
+    row = {"worker": 0, "draining": True, "flows_at_start": 15000, "flows": 5712, "calls": 12,
+           "transactions": 0, "moved": 9288, "left_ms": 228000}
+    control = t.keep(case_guard.Control(t.folder, []))
+
+    def line(*rows):
+        control.rows = [{**row, **r} for r in rows]
+        return control.show(t, "drain").stdout.splitlines()[0]
+    equal(line({}).split(" ", 2)[::2],
+          ["draining", "61 %  5,712 of 15,000 phones left, 12 calls, ends in 3:48"], "one worker")
+    check(line({}, {"left_ms": 7265000, "worker": 1}).endswith(
+        " 61 %  11,424 of 30,000 phones left, 24 calls, ends in 2:01:05"), "two workers")
+    check(line({"flows": 1, "flows_at_start": 1, "calls": 1, "transactions": 1, "left_ms": 0})
+          .endswith(" 0 %  1 of 1 phone left, 1 call, 1 request open"), "one of each")
+    equal(line({"flows": 0, "calls": 0}), "drained: no phone is connected, no request is open",
+          "empty")
+    check(line({"flows": 20, "flows_at_start": 10, "calls": 0}).endswith(
+        " 0 %  20 of 20 phones left, ends in 3:48"), "more came than were there")
+    equal(line({"draining": False}, {}), "not draining: 11,424 phones, 24 calls", "not all of them")
+
+
+@case("drain: who waits is told when the process ends")
+def _(t):
+    weir = t.edge([t.server()])
+    end = t.end()
+    held = [end.connect(t.outside) for _ in range(5)]
+    drain = t.keep(Waits(t, weir, "--within", "1h"))
+    until(lambda: " phones left" in drain.output(), "it waits", 10)
+    equal(weir.stop(), 0, "stopped")
+    equal(drain.wait(10), 69, f"what waited: {drain.output()}")
+    check(all(c.closed.wait(5) for c in held), "the connections")
 
 
 @case("drain: usage")

@@ -4,8 +4,14 @@
 covers: cli/guard.c, cli/show_guard.c, cli/people.c, guard/show.c, guard/list.c, guard/door.c,
     guard/sources.c
 """
+import json
+import os
+import socket
+import subprocess
+import threading
 import time
 
+from kit import procs
 from kit.case import case
 from kit.ends import check, equal, until
 
@@ -235,3 +241,95 @@ def _(t):
     t.call(end, tcp=True).whole()
     guard(weir, "forget", t.ip(9))
     t.call(end).whole()
+
+
+# ---- how it is shown -------------------------------------------------------------------------
+
+class Control:
+    """A control socket that answers everything with these rows; text is sent as it is."""
+
+    def __init__(self, folder, rows):
+        self.path = os.path.join(folder, "c.sock")
+        self.rows = rows
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.bind(self.path)
+        self.sock.listen(8)
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                conn, _ = self.sock.accept()
+            except OSError:
+                return
+            with conn:
+                conn.recv(1000)
+                lines = [r if isinstance(r, str) else json.dumps(r, separators=(",", ":"))
+                         for r in [*self.rows, {"end": True, "ok": True}]]
+                conn.sendall("".join(x + "\n" for x in lines).encode())
+
+    def show(self, t, what, *words):
+        return subprocess.run([procs.binary(t.build), "show", what, "-s", self.path, *words],
+                              capture_output=True, text=True, timeout=10, check=False)
+
+    def close(self):
+        self.sock.close()
+
+
+def totals_row(**more):
+    return {"row": "totals", "report_only": False, "connections": 4000, "connections_max": 10000,
+            "let_in": 1234567, "refused": {"denied": 0, "source_full": 1500}, "over": {},
+            "bans": 3, "sources": 70, "sources_max": 1000, "sources_forgotten": 5,
+            "delay_us": 1250, "shed_permille": 0, **more}
+
+
+def source_row(n, **more):
+    return {"row": "source", "prefix": f"192.0.2.{n}/32", "connections": 0, "refused": 0,
+            "known": False, **more}
+
+
+@case("guard: the table of two workers: sums, who is banned first, then the most refused")
+def _(t):
+    ban = {"ban_level": 2, "proven": True}
+    control = t.keep(Control(t.folder, [
+        totals_row(), source_row(1, connections=7), source_row(2, refused=10, known=True),
+        source_row(3, banned_for_ms=61500, **ban), source_row(6, connections=7),
+        {"row": "prefix", "prefix": "192.0.2.0/24", "connections": 19, "refused": 0},
+        totals_row(delay_us=20340, shed_permille=125), source_row(2, refused=5),
+        source_row(1, connections=5), source_row(4, refused=12),
+        source_row(5, banned_for_ms=500, refused=1, ban_level=1, proven=False)]))
+    done = control.show(t, "guard")
+    equal((done.returncode, done.stderr), (0, ""), "status")
+    lines = done.stdout.splitlines()
+    for line in ("connections   8,000 of at most 20,000, 2,469,134 let in since the start",
+                 "refused       3,000: source full 3,000", "over a rate   0",
+                 "bans          6 begun since the start",
+                 "remembered    140 of at most 2,000, 10 forgotten for want of room",
+                 "delay         20.3 ms, of what comes 12.5 % is shed"):
+        check(line in lines, f"{line}: {done.stdout}")
+    head = next(i for i, x in enumerate(lines) if x.startswith("SOURCE"))
+    equal([x.split() for x in lines[head + 1:]], [
+        ["192.0.2.5", "0", "1", "-", "0:01,", "datagrams", "only", "1"],
+        ["192.0.2.3", "0", "0", "-", "1:02", "2"],
+        ["192.0.2.2", "0", "15", "yes", "-", "0"],
+        ["192.0.2.4", "0", "12", "-", "-", "0"],
+        ["192.0.2.0/24", "19", "0", "-", "-", "0"],
+        ["192.0.2.1", "12", "0", "-", "-", "0"],
+        ["192.0.2.6", "7", "0", "-", "-", "0"]], "sources")
+
+
+@case("guard: many sources are cut for people, not for machines; what cannot be read is said")
+def _(t):
+    control = t.keep(Control(t.folder, [totals_row(), *(source_row(n, refused=n + 1)
+                                                        for n in range(100))]))
+    out = control.show(t, "guard").stdout.splitlines()
+    check(out[-1] == "… and 60 more: -o json" and out[-2].startswith("192.0.2.60 "), f"{out[-3:]}")
+    equal(len(control.show(t, "guard", "-o", "json").stdout.splitlines()), 101, "rows of JSON")
+    for broken in ('{"row":"totals","over":{"requests":', '{"row":', "[1]",
+                   '{"row":"totals","over":{"a":"}"}}x'):
+        control.rows = [broken]
+        done = control.show(t, "guard")
+        check(done.returncode == 1 and "cannot be read" in done.stderr, f"{broken}: {done}")
+    control.rows = ['{"row":"totals","over":{"a}\\"{":{"b":{}},"requests":2000}}']
+    done = control.show(t, "guard")
+    check("over a rate   2,000: requests 2,000\n" in done.stdout, f"objects within: {done}")
