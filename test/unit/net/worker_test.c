@@ -4,6 +4,7 @@
  * tell it, and notes down every event:
  *
  *      datagram "to PORT …"            sends it to that port of loopback
+ *               "work N …"             the same as any other, N milliseconds later
  *      any other datagram              back to its source
  *      stream message, body "close"    back on its flow, then closes it
  *                      "connect PORT"  opens a flow to that port, and sends the message there
@@ -31,6 +32,7 @@ struct seen {
     struct flow_id flow;
     struct addr source;
     size_t n;
+    dur_ns waited;
     char bytes[64];
 };
 
@@ -156,6 +158,8 @@ static void on_datagram(const struct event *ev, struct actions *out)
 {
     uint64_t port;
     struct action *a = emit(out, ACT_SEND, ev);
+    if (takes_word(ev->bytes, "work ", &port))
+        usleep((useconds_t)port * 1000);
     if (takes_word(ev->bytes, "to ", &port))
         a->dest.port = (uint16_t)port;
     put_bytes(out, a, ev->bytes);
@@ -174,7 +178,7 @@ int engine_step(struct engine *e, const struct event *ev, mono_ns now, struct ac
     pthread_mutex_lock(&e->lock);
     if (e->count < SEEN_MAX) {
         struct seen *s = &e->seen[e->count++];
-        *s = (struct seen){ev->kind, ev->error, ev->flow, ev->source, ev->bytes.n, {0}};
+        *s = (struct seen){ev->kind, ev->error, ev->flow, ev->source, ev->bytes.n, ev->waited, {0}};
         size_t k = ev->bytes.n < sizeof s->bytes ? ev->bytes.n : sizeof s->bytes;
         if (k > 0)
             memcpy(s->bytes, ev->bytes.p, k);
@@ -332,6 +336,43 @@ static void test_datagrams_come_back_in_order(void **state)
         }
     }
     close(fd);
+}
+
+/* How long they waited is known once there is more to do than a turn should take. */
+static void test_what_waits_says_how_long(void **state)
+{
+    struct world *x = (struct world *)*state;
+    static const char work[] = "work 20 ";
+    dur_ns datagram = 0, message = 0;
+    char got[256], m[128];
+    int fd = client(SOCK_DGRAM, x->udp_port), stream = client(SOCK_STREAM, x->tcp_port);
+    size_t n = sip(m, sizeof m, "late");
+    for (unsigned i = 0; i < 50 && (datagram < NS_MS || message < NS_MS); i++) {
+        assert_int_equal(8, send(fd, work, 8, 0)); /* a long turn, and one that others wait for */
+        assert_int_equal(8, recv(fd, got, sizeof got, 0));
+        assert_int_equal(8, send(fd, work, 8, 0));
+        assert_int_equal(4, send(fd, "late", 4, 0));
+        assert_int_equal(n, send(stream, m, n, 0));
+        datagram = await(EV_DATAGRAM, 3 * i + 2).waited;
+        message = await(EV_MESSAGE, i).waited;
+        assert_int_equal(8, recv(fd, got, sizeof got, 0));
+        assert_int_equal(4, recv(fd, got, sizeof got, 0));
+        read_exactly(stream, m, n);
+    }
+    assert_true(datagram >= NS_MS && datagram < 10 * NS_S);
+    assert_true(message >= NS_MS && message < 10 * NS_S);
+    close(fd);
+    close(stream);
+}
+
+static void test_a_clock_that_was_set_is_no_wait(void **state)
+{
+    (void)state;
+    uint64_t now = wall_now();
+    assert_int_equal(0, waited_since(0));
+    assert_int_equal(0, waited_since(now + 10 * NS_S));
+    assert_int_equal(0, waited_since(now - 3600 * NS_S));
+    assert_true(waited_since(now - NS_S) >= NS_S);
 }
 
 static void test_the_largest_datagram(void **state)
@@ -620,6 +661,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_datagrams_come_back_in_order),
         TEST(test_the_largest_datagram),
+        TEST(test_what_waits_says_how_long),
+        TEST(test_a_clock_that_was_set_is_no_wait),
         TEST(test_crlf_is_a_ping),
         TEST(test_a_dead_port_is_reported),
         TEST(test_nothing_goes_to_port_0),
