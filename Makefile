@@ -157,7 +157,8 @@ bench-build:
 
 .PHONY: bench-tools
 bench-tools: $(addprefix $O/bench/,relay delay parse_bench guard_bench \
-	phones tls_acceptor malloc_count.so)
+	phones tls_acceptor malloc_count.so \
+	knock accept_close burn)
 $O/bench/%: $O/obj/bench/%.o $(room_lib)
 	$(call say,LINK)
 	$(Q)mkdir -p $(@D)

@@ -6,9 +6,10 @@
  *      caller ── INVITE ──▶ proxy ──▶ server      way up:   sent by the caller to kernel's arrival
  *      caller ◀── 200 ──── proxy ◀── server       way down: sent by the server to kernel's arrival
  *
- *      delay CALLER-IP SERVER-IP PROXY-IP PORT RATE CALLS      prints one line of JSON
+ *      delay CALLER-IP SERVER-IP PROXY-IP PORT RATE CALLS [SOURCES]     prints one line of JSON
  *
- * All at port PORT. The delay of a call is both ways together. */
+ * All at port PORT; callers take turns in SOURCES addresses from CALLER-IP on. The delay of a call
+ * is both ways together. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -20,7 +21,13 @@
 #include <sys/socket.h>
 #include <time.h>
 
-enum { DATAGRAM_BYTES_MAX = 4096, CALLS_MAX = 1 << 20, TEXT_BYTES = 2048, SOCKET_BYTES = 8 << 20 };
+enum {
+    DATAGRAM_BYTES_MAX = 4096,
+    CALLS_MAX = 1 << 20,
+    TEXT_BYTES = 2048,
+    SOCKET_BYTES = 8 << 20,
+    CALLERS_MAX = 100
+};
 
 struct call {
     uint64_t invite_sent, invite_came, ok_sent, ok_came;
@@ -29,9 +36,11 @@ struct call {
 
 static struct call *calls;
 static unsigned calls_wanted, calls_done;
-static int caller, server;
+static int caller[CALLERS_MAX], server;
+static char caller_ip[CALLERS_MAX][INET_ADDRSTRLEN];
+static unsigned callers = 1;
 static struct sockaddr_in proxy;
-static const char *caller_ip, *server_ip;
+static const char *server_ip;
 static int port;
 static unsigned run; /* part of all identifiers: no request of one run repeats one of another */
 
@@ -145,9 +154,9 @@ static void send_invite(unsigned i)
                      "To: <sip:callee@example.com>\r\nCall-ID: %u-delay-%u\r\n"
                      "CSeq: 1 INVITE\r\n"
                      "Contact: <sip:caller@%s:%d>\r\nContent-Length: 0\r\n\r\n",
-                     caller_ip, port, i, run, i, i, run, caller_ip, port);
+                     caller_ip[i % callers], port, i, run, i, i, run, caller_ip[i % callers], port);
     calls[i].invite_sent = now_ns();
-    send_text(caller, &proxy, text, n);
+    send_text(caller[i % callers], &proxy, text, n);
 }
 
 static void send_in_dialog(const char *ok, unsigned i, const char *method, int cseq)
@@ -160,17 +169,17 @@ static void send_in_dialog(const char *ok, unsigned i, const char *method, int c
                      "Max-Forwards: 70\r\nFrom: <sip:caller@example.com>;tag=f%u\r\n"
                      "To: <sip:callee@example.com>;tag=t\r\nCall-ID: %u-delay-%u\r\n"
                      "CSeq: %d %s\r\nContent-Length: 0\r\n\r\n",
-                     method, server_ip, port, caller_ip, port, method[0], i, run, routes, i, i, run,
-                     cseq, method);
-    send_text(caller, &proxy, text, n);
+                     method, server_ip, port, caller_ip[i % callers], port, method[0], i, run,
+                     routes, i, i, run, cseq, method);
+    send_text(caller[i % callers], &proxy, text, n);
 }
 
-static void on_caller(void)
+static void on_caller(int fd)
 {
     char text[DATAGRAM_BYTES_MAX];
     struct sockaddr_in from;
     unsigned i;
-    for (uint64_t at; (at = receive(caller, text, &from)) != 0;) {
+    for (uint64_t at; (at = receive(fd, text, &from)) != 0;) {
         struct call *c = call_of(text, &i);
         if (c == NULL || strncmp(text, "SIP/2.0 200", 11) != 0)
             continue;
@@ -242,20 +251,35 @@ static void report(void)
     free(both);
 }
 
+/* CALLER-IP and the addresses behind it. */
+static void open_callers(const char *first)
+{
+    struct in_addr a;
+    if (inet_pton(AF_INET, first, &a) != 1)
+        exit(2);
+    for (unsigned i = 0; i < callers; i++) {
+        struct in_addr one = {.s_addr = htonl(ntohl(a.s_addr) + i)};
+        inet_ntop(AF_INET, &one, caller_ip[i], sizeof caller_ip[i]);
+        caller[i] = open_socket(caller_ip[i]);
+    }
+}
+
 int main(int argc, char **argv)
 {
-    if (argc != 7)
+    if (argc != 7 && argc != 8)
         return 2;
     port = atoi(argv[4]);
     unsigned rate = (unsigned)atoi(argv[5]);
     calls_wanted = (unsigned)atoi(argv[6]);
     if (rate == 0 || calls_wanted == 0 || calls_wanted > CALLS_MAX)
         return 2;
-    caller_ip = argv[1];
+    callers = argc == 8 ? (unsigned)atoi(argv[7]) : 1;
+    if (callers == 0 || callers > CALLERS_MAX)
+        return 2;
     server_ip = argv[2];
     proxy = address(argv[3]);
     calls = calloc(calls_wanted, sizeof *calls);
-    caller = open_socket(caller_ip);
+    open_callers(argv[1]);
     server = open_socket(server_ip);
     if (calls == NULL)
         return 1;
@@ -265,11 +289,15 @@ int main(int argc, char **argv)
     while (calls_done < calls_wanted && now_ns() < end + 5000000000u) {
         while (begun < calls_wanted && now_ns() >= start + (uint64_t)begun * 1000000000u / rate)
             send_invite(begun++);
-        struct pollfd fds[2] = {{.fd = caller, .events = POLLIN}, {.fd = server, .events = POLLIN}};
+        struct pollfd fds[CALLERS_MAX + 1] = {{.fd = server, .events = POLLIN}};
+        for (unsigned i = 0; i < callers; i++)
+            fds[i + 1] = (struct pollfd){.fd = caller[i], .events = POLLIN};
         struct timespec wait = {.tv_nsec = 200000};
-        ppoll(fds, 2, &wait, NULL);
+        ppoll(fds, callers + 1, &wait, NULL);
         on_server();
-        on_caller();
+        for (unsigned i = 0; i < callers; i++)
+            if ((fds[i + 1].revents & POLLIN) != 0)
+                on_caller(caller[i]);
     }
     report();
     return calls_done == calls_wanted ? 0 : 1;

@@ -9,7 +9,8 @@ stateful, event log on. CPU time is read from the schedstat of all threads and d
 bare relay carries the same calls, before Weir in the chain, in the same run. All on loopback.
 
 Parts: cpu (also memory, losses), alone, delay, kill, loop, malloc, parse, kamailio; of phones
-(flows.py): idle, flows, pings, cut, kill9.
+(flows.py): idle, flows, pings, cut, kill9; of the front door (guard.py): storm-naive, storm-good,
+storm-calls, goodput, attacker, shed, sources, slowloris, handshakes, drain.
 """
 import argparse
 import json
@@ -29,6 +30,7 @@ from measure import MIB, ROOT, TOOLS, family, pss_bytes, threads_ns  # noqa: E40
 
 sys.path.insert(0, os.path.join(ROOT, "test/scenario"))
 import flows  # noqa: E402
+import guard  # noqa: E402
 from kit import case, ends, procs  # noqa: E402
 
 MEMORY_CALLS = 24000
@@ -293,7 +295,8 @@ def part_kamailio(t, args, out):
                 kamailio_factor=factor)
 
 
-PARTS = {name[5:]: fn for name, fn in [*globals().items(), *vars(flows).items()]
+PARTS = {name[5:].replace("_", "-"): fn
+         for name, fn in [*globals().items(), *vars(flows).items(), *vars(guard).items()]
          if name.startswith("part_")}
 
 
