@@ -22,6 +22,8 @@
 #define RING_NS    (180 * NS_S) /* RFC 3261 16.6: what a proxy waits at least */
 #define TICK_NS    NS_MS
 #define REOPEN_NS  (500 * NS_MS)
+/* Calls begin when all lanes are open, or after this. Those of a lane that is not fail. */
+#define PATIENCE_NS (5 * NS_S)
 
 enum { OPEN_MAX = 1 << 20, OPEN_MIN = 1024, TO_BYTES_MAX = 256 };
 
@@ -447,10 +449,8 @@ static void on_opened(struct load *l, struct conn *c)
     struct calls *a = all(l);
     (void)c;
     a->lanes_open++;
-    if (a->lanes_open == a->lane_count && a->since == MONO_NONE) {
-        a->since = l->now;
+    if (a->lanes_open == a->lane_count && a->since == MONO_NONE)
         load__arm(l, &a->pace, l->now);
-    }
 }
 
 static void on_pong(struct load *l, struct conn *c)
@@ -479,8 +479,10 @@ static void open_lane(struct load *l, struct timer *t)
 {
     struct lane *lane = (struct lane *)((char *)t - offsetof(struct lane, timer));
     struct addr source = source_of(l, (uint32_t)(lane - all(l)->lanes));
-    if (load__conn_open(l, &lane->conn, &l->o->to, &source, &lane_user) != 0)
-        load__arm(l, t, mono_add(l->now, REOPEN_NS));
+    if (load__conn_open(l, &lane->conn, &l->o->to, &source, &lane_user) == 0)
+        return;
+    load__local_failure(l);
+    load__arm(l, t, mono_add(l->now, REOPEN_NS));
 }
 
 /* A socket that hears whoever answers; its address is the one that the route to the server gives.
@@ -523,6 +525,8 @@ static int begin_lanes(struct load *l, struct calls *a)
 static void on_pace(struct load *l, struct timer *t)
 {
     struct calls *a = all(l);
+    if (a->since == MONO_NONE)
+        a->since = l->now;
     mono_ns since = mono_since(l->now, a->since);
     uint64_t due = 1 + since / NS_US * l->o->rate / 1000000;
     if (l->o->lasts != 0 && since >= l->o->lasts)
@@ -579,7 +583,7 @@ static int begin(struct load *l)
     }
     choose_uri(l, a);
     a->pace.fn = on_pace;
-    a->pace.node.at = MONO_NONE;
+    load__arm(l, &a->pace, mono_add(l->now, PATIENCE_NS));
     l->answers = load__answers_new(l);
     return l->answers == NULL ? -1 : begin_lanes(l, a);
 }

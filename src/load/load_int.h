@@ -68,6 +68,7 @@ enum { SERIES_MAX = 600 };
     X(in_dialog, "requests in dialogs", "requests in dialogs")                                     \
     X(in_dialog_ok, "of them answered with 2xx", "of them answered with 2xx")                      \
     X(resumed, "TLS sessions resumed", "TLS sessions resumed")                                     \
+    X(local, "attempts that this machine refused", "sockets that this machine refused")            \
     X(pings, "pings sent", "pings sent")                                                           \
     X(requests_in, "requests received", "requests received")                                       \
     X(unread, "messages that could not be read", "messages that could not be read")
@@ -240,6 +241,8 @@ struct load {
 void load__arm(struct load *l, struct timer *t, mono_ns at);
 /* Reads the clock. */
 void load__now(struct load *l);
+/* The system refused a socket, errno says why: counted, and told once. */
+void load__local_failure(struct load *l);
 MUST_USE int load__watch(struct load *l, int fd, struct io *io, uint32_t events);
 /* Bytes that `n` objects need and that cost nothing until they are touched; NULL. Never given
  * back. */

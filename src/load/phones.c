@@ -324,10 +324,12 @@ static void attempt(struct load *l, struct phone *p)
     p->is_refresh = false;
     p->began = p->sent = l->now;
     p->resend = MONO_NONE;
-    if (load__conn_open(l, &p->conn, &p->at, &source, &phone_user) != 0)
-        missed(l, p);
-    else
+    if (load__conn_open(l, &p->conn, &p->at, &source, &phone_user) == 0) {
         arm_try(l, p);
+        return;
+    }
+    load__local_failure(l);
+    missed(l, p);
 }
 
 /* ---- answers to REGISTER ------------------------------------------------------------------------

@@ -46,6 +46,12 @@ void load__arm(struct load *l, struct timer *t, mono_ns at)
     wheel_arm(&l->wheel, &t->node, at);
 }
 
+void load__local_failure(struct load *l)
+{
+    if (l->stats.n[COUNT_local]++ == 0)
+        fprintf(l->err, "weir load: this machine refuses a socket: %s\n", strerror(errno));
+}
+
 int load__watch(struct load *l, int fd, struct io *io, uint32_t events)
 {
     struct epoll_event e = {.events = events, .data.ptr = io};

@@ -310,6 +310,9 @@ def _(t):
 def _(t):
     server = t.server(invite=((0, 486),))
     t.edge([server])
+    words = ("calls", "--to", f"tcp://{t.ip(9)}:5060", "--count", "5", "--rate", "50/s")
+    got = load(t, *words, status=1)
+    equal((got["offered"], got["failed"], got["ok"]), (5, 5, 0), f"no connection {got}")
     words = ("calls", "--to", to(t, "udp"), "--count", "5", "--rate", "50/s")
     got = load(t, *words, status=1)
     equal((got["failed"], got["ok"], got["status"]), (5, 0, {"486": 5}), f"{got}")
@@ -366,6 +369,15 @@ def _(t):
     check(got["sent"] >= 100, f"connect: {got}")
     t.call().whole()
     check(weir.alive(), "weir lives")
+
+
+@case("load: a source that this machine has not is told", timeout=30)
+def _(t):
+    phones = t.keep(Load(t, "phones", "--to", f"tcp://{t.ip(9)}:5060", "--count", "3", "--for",
+                         "500ms", "--sources", "10.255.255.0/29"))
+    got = phones.done(1)
+    equal((got["local"], got["failed"], got["up"]), (3, 3, 0), f"{got}")
+    equal(phones.output().count("Cannot assign requested address"), 1, phones.output())
 
 
 @case("load: wrong words are status 64 and say what is right")
