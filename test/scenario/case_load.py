@@ -5,6 +5,7 @@ covers: load/run.c, load/conn.c, load/phones.c, load/calls.c, load/answer.c, loa
     cli/load.c
 """
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -369,6 +370,46 @@ def _(t):
     check(got["sent"] >= 100, f"connect: {got}")
     t.call().whole()
     check(weir.alive(), "weir lives")
+
+
+RUBBISH = [b"\r\n" * 100, b"GET / HTTP/1.1\r\n\r\n", b"\0" * 5000, b"SIP/2.0 200 OK\r\n\r\n",
+           b"SIP/2.0 200 OK\r\nContent-Length: 99999999999\r\n\r\n", b"A" * 200000,
+           b"\x16\x03\x03\x40\x00" + b"\x02" * 0x4000, b"\x16\x03\x03\0\4\2\0\0\0",
+           b"\x17\x03\x03\xff\xff" + b"x" * 70000, b"\x15\x03\x03\0\2\2\x28",
+           b"HTTP/1.1 101 x\r\n\r\n\x81\x7f\xff\xff\xff\xff\xff\xff\xff\xff",
+           b"HTTP/1.1 101 x\r\n\r\n\x89\x05hello\x88\x02\x03\xe8", b""]
+
+
+def babble(listener, stop):
+    """Says one piece of rubbish to each who comes, and hangs up."""
+    for n in itertools.count():
+        if stop():
+            return
+        try:
+            conn, _ = listener.accept()
+        except TimeoutError:
+            continue
+        with conn:
+            try:
+                conn.settimeout(1)
+                conn.recv(4096)
+                conn.sendall(RUBBISH[n % len(RUBBISH)])
+            except OSError:
+                pass
+
+
+@case("load: servers that talk rubbish end no run early", timeout=60)
+def _(t):
+    for at, (tp, more) in enumerate((("tcp", []), ("tls", ["--insecure"]), ("ws", []),
+                                     ("wss", ["--insecure"]))):
+        listener = t.keep(socket.create_server((t.ip(20 + at), PORTS[tp]), backlog=50))
+        listener.settimeout(0.1)
+        phones = t.keep(Load(t, "phones", "--to", to(t, tp, 20 + at), "--count", "40", "--for",
+                             "3s", "--at-once", *more))
+        babble(listener, lambda phones=phones: not phones.alive())
+        got = phones.done(1)
+        equal(got["up"], 0, f"{tp}: {got}")
+        check(got["failed"] >= 20, f"{tp}: {got}")
 
 
 @case("load: a source that this machine has not is told", timeout=30)
