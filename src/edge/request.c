@@ -387,7 +387,7 @@ static void new_request(struct edge *e, const struct origin *from, struct arriva
     struct sip_fault fault;
     if (a->hops == 0 && shed_request(e, from, a->ev))
         return;
-    if (drain_takes_register(e, from))
+    if (a->hops == 0 && drain_takes_register(e, from))
         return;
     if (e->msg.method == SIP_M_OPTIONS && is_for_us(e)) {
         fault = answer_options(e);

@@ -22,12 +22,12 @@ DOMAIN = "example.com"
 PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061}
 
 
-def registrar(t, n, secure, **more):
+def registrar(t, n, secure, workers=1, **more):
     """An edge at ip(n) that is its own registrar."""
     state = os.path.join(t.folder, f"state{n}")
     os.makedirs(state)
     return t.weir({
-        "node": {"name": f"edge-{n}", "workers": 1},
+        "node": {"name": f"edge-{n}", "workers": workers},
         "listeners": [{"bind": f"{tp}://{t.ip(n)}:{port}", "side": "outside",
                        **(secure if tp == "tls" else {})} for tp, port in PORTS.items()],
         "routes": [{"from": "outside", "to": "registrar"}],
@@ -62,14 +62,14 @@ def phones_and_calls(t, edge, count, tp="tcp"):
     return out
 
 
-for transport in ("tcp", "tls"):
-    @case(f"drain: 50 phones over {transport} go to the other edge, one by one; 3 calls stay",
+for transport, many in (("tcp", 2), ("tls", 1)):
+    @case(f"drain: 50 phones over {transport} ({many} workers) go to the other edge, one by one; 3 calls stay",
           timeout=90)
-    def _(t, tp=transport):
+    def _(t, tp=transport, workers=many):
         cert, key = tls.Authority(t.folder).sign("edge.example.com", [t.ip(1), t.ip(3)])
         to = f"<sip:{t.ip(3)}:{PORTS[tp]};transport={tp}>"
         calm = {"shed": {"delay": "off", "age": "off"}}  # however the machine stalls
-        here = registrar(t, 1, {"cert": cert, "key": key}, guard=calm,
+        here = registrar(t, 1, {"cert": cert, "key": key}, workers, guard=calm,
                          drain={"move_to": to, "agents": ["Follower"]})
         there = registrar(t, 3, {"cert": cert, "key": key}, guard=calm)
         calls = phones_and_calls(t, t.outside, 3, tp)  # the first whose turn would come
@@ -140,22 +140,24 @@ def _(t):
 @case("drain: who does not follow is refused and told when to come back; who leaves may",
       timeout=60)
 def _(t):
-    weir = registrar(t, 1, tls_pair(t), drain={"phones_within": "1h", "learn": False,
-                                               "move_to": f"<sip:{t.ip(3)}:5060>",
-                                               "agents": ["Follower"]})
+    weir = registrar(t, 1, tls_pair(t), workers=2, drain={
+        "phones_within": "1h", "learn": False, "move_to": f"<sip:{t.ip(3)}:5060>",
+        "agents": ["Follower"]})
     end = t.end()
-    for _ in range(5):
+    for _ in range(20):
         end.connect(t.outside)  # the first goes at once, the others in minutes
-    ua = t.keep(phone.Phone(t.ip(50), "ua", DOMAIN, "tcp")).join(t.outside).register()
+    uas = [t.keep(phone.Phone(t.ip(50 + n), f"ua{n}", DOMAIN, "tcp")).join(t.outside).register()
+           for n in range(6)]
     equal(weir.command("drain")[0], 0, "drain")
     check(3500e3 < progress(weir)["left_ms"] <= 3600e3, "the time of the file")
-    new = t.keep(phone.Phone(t.ip(51), "new", DOMAIN, "tcp")).join(t.outside)
+    new = t.keep(phone.Phone(t.ip(60), "new", DOMAIN, "tcp")).join(t.outside)
     answer = new.ask(extra=[("User-Agent", "Stubborn/1")])
     check(answer.status == 503 and int(answer.get("retry-after")) > 0, f"{answer.raw}")
     answer = new.ask(extra=[("User-Agent", "Follower/7")])
     equal((answer.status, answer.contact_uri()), (302, f"sip:{t.ip(3)}:5060"), "who follows")
-    equal(ua.ask().status, 200, "who is registered, until its turn")
-    equal(ua.ask(params=";expires=0", extra=[("User-Agent", "Stubborn/1")]).status, 200, "leaves")
+    for ua in uas:
+        equal(ua.ask().status, 200, f"{ua.name} is registered: until its turn")
+    equal(uas[0].ask(params=";expires=0", extra=[("User-Agent", "Stubborn/1")]).status, 200, "leaves")
 
 
 def tls_pair(t):
