@@ -157,6 +157,12 @@ static void print_totals(const struct rows *rows)
     TEXT_LIT(&t, " forgotten for want of room");
     print_line("remembered", &t);
     print_delay(rows);
+    t = text_into(bytes, sizeof bytes);
+    put_sums(&t, rows, "shed");
+    TEXT_LIT(&t, "; ");
+    people_count(&t, sum_of(rows, "aged"));
+    TEXT_LIT(&t, " too old to be worked on");
+    print_line(report_only ? "would shed" : "shed", &t);
 }
 
 /* ---- an operator's lists ---------------------------------------------------------------------

@@ -51,6 +51,17 @@ static void put_prefix(struct text *t, const char *name, const struct prefix *p)
     text_put_char(t, '"');
 }
 
+static void put_shed(struct text *t, const struct guard_counters *c)
+{
+    static const char *const names[CLASSES] = {"probes",    "calls",    "registers", "refreshes",
+                                               "in_dialog", "finishes", "emergency"};
+    key(t, "shed");
+    text_put_char(t, '{');
+    for (unsigned i = 0; i < CLASSES; i++)
+        put_number(t, names[i], c->shed[i]);
+    text_put_char(t, '}');
+}
+
 /* ---- rows ------------------------------------------------------------------------------------ */
 
 static void totals_row(const struct guard *g, struct text *t)
@@ -78,6 +89,8 @@ static void totals_row(const struct guard *g, struct text *t)
     put_number(t, "sources_forgotten", c->sources_forgotten);
     put_number(t, "delay_us", guard_delay(g) / NS_US);
     put_number(t, "shed_permille", guard_shed_permille(g));
+    put_shed(t, c);
+    put_number(t, "aged", c->aged);
     TEXT_LIT(t, "}\n");
 }
 

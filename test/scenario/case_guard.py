@@ -280,7 +280,8 @@ def totals_row(**more):
     return {"row": "totals", "report_only": False, "connections": 4000, "connections_max": 10000,
             "let_in": 1234567, "refused": {"denied": 0, "source_full": 1500}, "over": {},
             "bans": 3, "sources": 70, "sources_max": 1000, "sources_forgotten": 5,
-            "delay_us": 1250, "shed_permille": 0, **more}
+            "delay_us": 1250, "shed_permille": 0, "shed": {"probes": 7, "calls": 0}, "aged": 600,
+            **more}
 
 
 def source_row(n, **more):
@@ -305,7 +306,8 @@ def _(t):
                  "refused       3,000: source full 3,000", "over a rate   0",
                  "bans          6 begun since the start",
                  "remembered    140 of at most 2,000, 10 forgotten for want of room",
-                 "delay         20.3 ms, of what comes 12.5 % is shed"):
+                 "delay         20.3 ms, of what comes 12.5 % is shed",
+                 "shed          14: probes 14; 1,200 too old to be worked on"):
         check(line in lines, f"{line}: {done.stdout}")
     head = next(i for i, x in enumerate(lines) if x.startswith("SOURCE"))
     equal([x.split() for x in lines[head + 1:]], [
