@@ -165,8 +165,8 @@ static const struct field loops_fields[] = {
      .max = 1000,
      .standard = "10",
      .zero = "off",
-     .help = "How often one session may come by as a new call, counted by each worker; after that "
-             "it is answered 482."},
+     .help = "How often one session may come by as a new call to the same user, counted by each "
+             "worker; after that it is answered 482."},
     {.key = "within",
      .type = V_DURATION,
      GUARD(session_within),

@@ -92,7 +92,7 @@ struct relay {
     bool inside_only : 1;
     bool forks : 1;
     bool fork_due : 1; /* there was no room in the step for more branches */
-    bool storing : 1; /* what `hops` holds is on its way to the store */
+    bool storing : 1;  /* what `hops` holds is on its way to the store */
     uint16_t target_status;
     uint32_t first_us;
     uint32_t queue_us;
@@ -210,6 +210,7 @@ struct edge {
     struct rng rng;
     bool draining;
     struct drain drain;
+    mono_ns emergencies[2]; /* of strangers, of the known: see rate_take() */
     uint32_t relays_open;
 
     /* The step under way. */
@@ -338,7 +339,7 @@ bool route_to_uri(struct edge *e, struct where *w, const struct sip_uri *u);
 
 /* ---- shed.c ------------------------------------------------------------------------------------
  */
-bool shed_request(struct edge *e, const struct origin *from, const struct event *ev);
+bool shed_request(struct edge *e, const struct origin *from, const struct event *ev, unsigned hops);
 bool is_emergency(const struct edge *e, const struct sip_msg *m);
 void shed_note(struct edge *e, const struct origin *from, enum guard_what what);
 void shed_done(struct edge *e, const struct relay *r);
@@ -349,7 +350,7 @@ void edit_session(struct edge *e);
 /* ---- overload.c --------------------------------------------------------------------------------
  */
 void put_oc(struct text *t);
-void oc_heard(struct edge *e, const struct try *t);
+void oc_heard(struct edge *e, const struct try *t, const struct event *ev);
 bool oc_admits(struct edge *e, const struct relay *r, handle target);
 struct slice oc_answer(struct edge *e, const struct origin *to, struct slice bytes);
 

@@ -347,6 +347,7 @@ bool keepalive_takes_pong(struct edge *e, const struct event *ev, unsigned hops)
     if (e->msg.status >= 200)
         e->count.udp_pongs++;
     phones_answered(e->phones, ev->listener, &ev->source, e->now);
+    guard_known(e->guard, &ev->source, e->now); /* no datagrams in its name shall ban it */
     return true;
 }
 

@@ -31,13 +31,28 @@ static uint64_t seq_of(struct slice s)
     return whole * 1000 + part;
 }
 
-/* The top Via of e->msg, an answer of that target, is what we asked by. */
-void oc_heard(struct edge *e, const struct try *t)
+/* Is it the target that speaks? Our Via goes down to the callee, who may write into it what he
+ * likes (a target that does not know these parameters passes them up as they are), and knows our
+ * branch. What no proxy passes on is the target's own: 100 (RFC 3261 16.7 step 5), 503 (step 6),
+ * the answer of a registrar, and that to a probe. */
+static bool is_its_own(const struct edge *e, const struct try *t, const struct event *ev)
+{
+    bool hop_by_hop = e->msg.status == 100 || e->msg.status == 503 || t->method == SIP_M_REGISTER ||
+                      t->kind == TRY_PROBE;
+    if (t->hop.transport != TP_UDP)
+        return hop_by_hop && flow_id_equal(ev->flow, t->hop.flow);
+    return hop_by_hop && ev->listener == t->hop.listener && ev->transport == TP_UDP &&
+           addr_same_host(&ev->source, &t->hop.addr);
+}
+
+/* The top Via of e->msg, an answer to that try, is what we asked by. */
+void oc_heard(struct edge *e, const struct try *t, const struct event *ev)
 {
     struct slice params = e->facts.via.params, value, other;
     uint64_t percent, validity_ms = 500, seq = 0;
     if (!e->opts->overload || handle_is_none(t->hop.target) ||
-        !sip_param(params, SLICE("oc"), &value) || text_parse_u64(value, 100, &percent) != 0)
+        !sip_param(params, SLICE("oc"), &value) || text_parse_u64(value, 100, &percent) != 0 ||
+        !is_its_own(e, t, ev))
         return;
     if (sip_param(params, SLICE("oc-validity"), &other) &&
         text_parse_u64(other, UINT32_MAX, &validity_ms) != 0)
@@ -111,7 +126,7 @@ struct slice oc_answer(struct edge *e, const struct origin *to, struct slice byt
 {
     uint64_t seq;
     uint32_t percent = guard_loss_percent(e->guard, &seq);
-    if (percent == 0 || !e->opts->overload || to->side != SIDE_INSIDE)
+    if (percent == 0 || !e->opts->overload || e->opts->guard.report_only || to->side != SIDE_INSIDE)
         return bytes;
     struct slice asked = oc_asked(top_via(bytes));
     if (asked.p == NULL)

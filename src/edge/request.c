@@ -80,7 +80,8 @@ void edge_on_message(struct edge *e, const struct event *ev, unsigned hops)
     if (ev->kind == EV_DATAGRAM)
         e->count.datagrams_in++;
     note_arrival(e, ev);
-    guard_waited(e->guard, ev->waited, e->now);
+    if (hops == 0) /* what another worker hands over says nothing of how long ours has to wait */
+        guard_waited(e->guard, ev->waited, e->now);
     struct origin from = origin_of(e, ev);
     if (ev->kind == EV_DATAGRAM && hops == 0)
         from.flow.worker = e->worker; /* that heard it */
@@ -385,7 +386,7 @@ static void on_register(struct edge *e, const struct origin *from, const struct 
 static void new_request(struct edge *e, const struct origin *from, struct arrival *a)
 {
     struct sip_fault fault;
-    if (a->hops == 0 && shed_request(e, from, a->ev))
+    if (shed_request(e, from, a->ev, a->hops))
         return;
     if (a->hops == 0 && drain_takes_register(e, from))
         return;

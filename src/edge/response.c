@@ -244,7 +244,7 @@ void edge_on_response(struct edge *e, const struct event *ev, unsigned hops)
         e->count.responses_stray += e->count.handed_over == handed;
         return;
     }
-    oc_heard(e, t);
+    oc_heard(e, t, ev);
     if (!handle_is_none(t->hop.target))
         pool_heard(e->pools, t->hop.target, e->now);
     unsigned todo = txn_recv_response(&t->client, e->msg.status, &e->opts->timers, e->now);

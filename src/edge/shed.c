@@ -8,12 +8,15 @@
 /* ---- class ------------------------------------------------------------------------------------
  */
 
-/* RFC 5031: urn:service:sos and what is below it; and the user part that phones turn it into. */
+/* RFC 5031: urn:service:sos and what is below it; and the user part that phones turn it into.
+ * Calls, and the messages of RFC 8876. */
 bool is_emergency(const struct edge *e, const struct sip_msg *m)
 {
     static const struct slice sos = {"urn:service:sos", 15};
     struct slice text = sip_slice(m, m->uri);
     struct sip_uri uri;
+    if (m->method != SIP_M_INVITE && m->method != SIP_M_MESSAGE)
+        return false;
     if (text.n >= sos.n && slice_equal_nocase(slice_take(text, sos.n), sos))
         return text.n == sos.n || text.p[sos.n] == '.' || text.p[sos.n] == ';';
     if (e->opts->emergency_count == 0 || sip_uri_parse(text, &uri) != 0 || uri.user.n == 0)
@@ -45,16 +48,56 @@ static bool was_challenged(struct edge *e, const struct origin *from)
            registrar_was_challenged(e->registrar, &e->msg, &o, e->wall_ns);
 }
 
-static enum guard_class class_of(struct edge *e, const struct origin *from)
+/* A To tag is quickly invented. All dialogs that go through us have our token in their route set,
+ * which only fits their Call-ID: without it, what an outsider sends is as new as any call. The
+ * first Route that names somebody is asked, or what a strict router has made of it. */
+static bool names_dialog(const struct edge *e)
 {
-    if (e->facts.to_tag.n > 0)
-        return e->msg.method == SIP_M_BYE || e->msg.method == SIP_M_PRACK ? CLASS_FINISHES
-                                                                          : CLASS_IN_DIALOG;
-    if (e->msg.method == SIP_M_REGISTER)
-        return is_known(e, from) || was_challenged(e, from) ? CLASS_REFRESH : CLASS_REGISTER;
-    if (e->msg.method == SIP_M_OPTIONS) /* a neighbour's probe costs less than being shunned */
+    enum { ROUTES_LOOKED_AT = 4 };
+    struct sip_values v = sip_values(&e->msg, SIP_H_ROUTE);
+    struct slice user = SLICE_NONE;
+    for (unsigned i = 0; i < ROUTES_LOOKED_AT && user.n == 0 && sip_next_value(&v); i++) {
+        struct sip_nameaddr na;
+        struct sip_uri u;
+        if (sip_nameaddr_parse(sip_slice(&e->msg, v.value), &na) == 0 &&
+            sip_uri_parse(na.uri, &u) == 0)
+            user = u.user;
+    }
+    struct token token;
+    user = user.n > 0 ? user : e->facts.uri.user;
+    return user.n > 0 && token_parse(&e->opts->keys, user, e->facts.call_id, &token) == 0 &&
+           token.kind == TOKEN_ROUTE;
+}
+
+static bool is_in_dialog(const struct edge *e, const struct origin *from)
+{
+    return e->facts.to_tag.n > 0 && (from->side != SIDE_OUTSIDE || names_dialog(e));
+}
+
+/* Anybody can call for help. So many a second are believed of strangers, and so many of those who
+ * belong here, more than there ever are; what is beyond that is a flood, and calls like all others,
+ * lest it drown those who need help. */
+static bool is_believed(struct edge *e, const struct origin *from)
+{
+    static const struct rate rates[2] = {{.every = NS_S / 20, .burst = 100},
+                                         {.every = NS_S / 100, .burst = 500}};
+    bool known = from->side != SIDE_OUTSIDE || is_known(e, from);
+    return rate_take(&e->emergencies[known], rates[known], e->now);
+}
+
+/* `hops`: a REGISTER that another worker has let in is worth as much as any: who sent it is known
+ * there. */
+static enum guard_class class_of(struct edge *e, const struct origin *from, unsigned hops)
+{
+    uint8_t method = e->msg.method;
+    if (method == SIP_M_REGISTER)
+        return hops > 0 || is_known(e, from) || was_challenged(e, from) ? CLASS_REFRESH
+                                                                        : CLASS_REGISTER;
+    if (is_in_dialog(e, from))
+        return method == SIP_M_BYE || method == SIP_M_PRACK ? CLASS_FINISHES : CLASS_IN_DIALOG;
+    if (method == SIP_M_OPTIONS) /* a neighbour's probe costs less than being shunned */
         return from->side == SIDE_OUTSIDE ? CLASS_PROBE : CLASS_IN_DIALOG;
-    return is_emergency(e, &e->msg) ? CLASS_EMERGENCY : CLASS_CALL;
+    return is_emergency(e, &e->msg) && is_believed(e, from) ? CLASS_EMERGENCY : CLASS_CALL;
 }
 
 /* ---- refusing -------------------------------------------------------------------------------- */
@@ -71,10 +114,11 @@ static void answer_shed(struct edge *e, const struct origin *from, enum guard_cl
     answer_stateless(e, from, &fault, text_slice(&t));
 }
 
-/* Whose address is no pretence. */
-static bool is_proven(struct edge *e, const struct origin *from)
+/* Whose address is no pretence. Whoever sits at the address of a datagram, and has registered from
+ * there, need not have sent it. */
+static bool is_proven(const struct origin *from)
 {
-    return from->transport != TP_UDP || phones_at(e->phones, from->listener, &from->source) != 0;
+    return from->transport != TP_UDP;
 }
 
 static bool is_limited(const struct origin *from)
@@ -85,26 +129,41 @@ static bool is_limited(const struct origin *from)
 void shed_note(struct edge *e, const struct origin *from, enum guard_what what)
 {
     if (is_limited(from))
-        (void)guard_charge(e->guard, &from->source, what, is_proven(e, from), e->now);
+        (void)guard_charge(e->guard, &from->source, what, is_proven(from), e->now);
+}
+
+/* What its source does too often. True: refused. */
+static bool is_over_limit(struct edge *e, const struct origin *from, enum guard_class class)
+{
+    enum guard_why why =
+        guard_charge(e->guard, &from->source, GUARD_REQUESTS, is_proven(from), e->now);
+    if (why == GUARD_FINE)
+        return false;
+    if (why == GUARD_BANNED || why == GUARD_DENIED)
+        return true; /* it was told before; an answer to each would serve who pretends to be it */
+    e->count.requests_limited++;
+    answer_shed(e, from, class);
+    return true;
+}
+
+/* The worker that answers for a user counts failures to log in and users that are not there, of
+ * sources that other workers hear: who is banned for them is so here as well. */
+static bool is_banned_here(struct edge *e, const struct origin *from)
+{
+    enum guard_why why = is_proven(from) ? guard_refused_connected(e->guard, &from->source, e->now)
+                                         : guard_refused(e->guard, &from->source, e->now);
+    return why != GUARD_FINE;
 }
 
 /* Is this new request refused for what its source does, or because there is too much to do? Then it
  * is answered, or not worth an answer. */
-bool shed_request(struct edge *e, const struct origin *from, const struct event *ev)
+bool shed_request(struct edge *e, const struct origin *from, const struct event *ev, unsigned hops)
 {
-    enum guard_class class = class_of(e, from);
-    if (is_limited(from) && class < CLASS_IN_DIALOG) {
-        enum guard_why why =
-            guard_charge(e->guard, &from->source, GUARD_REQUESTS, is_proven(e, from), e->now);
-        if (why == GUARD_BANNED || why == GUARD_DENIED)
-            return true; /* it was told before; an answer to each would serve who pretends to be it
-                          */
-        if (why != GUARD_FINE) {
-            e->count.requests_limited++;
-            answer_shed(e, from, class);
-            return true;
-        }
-    }
+    enum guard_class class = class_of(e, from, hops);
+    if (is_limited(from) && hops > 0 && is_banned_here(e, from))
+        return true;
+    if (is_limited(from) && hops == 0 && class < CLASS_IN_DIALOG && is_over_limit(e, from, class))
+        return true;
     if (!guard_sheds(e->guard, class, ev->waited, e->now))
         return false;
     e->count.requests_shed++;
@@ -179,15 +238,23 @@ static bool counts_as_crossing(const struct edge *e)
                                 f->method == SIP_M_SUBSCRIBE || f->method == SIP_M_MESSAGE);
 }
 
+/* Where it is going takes part: an agent may ring a dozen phones of a group in one session, but not
+ * the same one a dozen times. */
 bool session_circles(struct edge *e)
 {
+    const struct sip_uri *uri = &e->facts.uri;
     struct slice session = counts_as_crossing(e) ? session_of(&e->msg) : SLICE_NONE;
     if (session.n == 0)
         return false;
     char lower[UUID_CHARS];
     for (size_t i = 0; i < UUID_CHARS; i++)
         lower[i] = (char)(session.p[i] | 0x20); /* digits have that bit already */
-    if (!guard_session_crosses(e->guard, siphash(&e->seed, lower, UUID_CHARS), e->now))
+    bool has_host = uri->host.n > 0;
+    struct slice parts[] = {slice_of(lower, UUID_CHARS),
+                            has_host ? uri->user : sip_slice(&e->msg, e->msg.uri),
+                            has_host ? uri->host : SLICE_NONE};
+    uint64_t hash = siphash_parts(&e->seed, parts, sizeof parts / sizeof parts[0]);
+    if (!guard_session_crosses(e->guard, hash, e->now))
         return false;
     e->count.sessions_circling++;
     emit_notice(e, NOTICE_SESSION_CIRCLES, session);

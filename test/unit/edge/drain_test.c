@@ -205,6 +205,66 @@ static void a_registered_phone_is_served_until_its_turn(void **state)
     world_free(w);
 }
 
+static void who_leaves_may_say_so_at_the_contact(void **state)
+{
+    (void)state;
+    struct world *w = world_with_moving(false);
+    struct flow_id flow = world_accept(w, 1, "bob");
+    world_command(w, CMD_DRAIN, "");
+    char text[512];
+    snprintf(text, sizeof text,
+             "REGISTER sip:example.com SIP/2.0\n"
+             "Via: SIP/2.0/TCP 192.168.1.9:5060;branch=z9hG4bK-gone\n"
+             "From: <sip:bob@example.com>;tag=g\nTo: <sip:bob@example.com>\n"
+             "Call-ID: gone\nCSeq: 1 REGISTER\nMax-Forwards: 70\n"
+             "Contact: <sip:bob@192.168.1.9:5060>;expires=0\nExpires: 3600\n\n");
+    world_tcp(w, flow, text);
+    assert_non_null(world_last_request(w, "a", "REGISTER"));
+    world_answer(w, "a", "REGISTER", 200, NULL);
+    world_free(w);
+}
+
+/* A connection is known by the worker that holds it: the one that answers for the user does not
+ * judge by what it does not know. */
+static void who_is_handed_over_is_judged_once(void **state)
+{
+    (void)state;
+    static const struct slice domains[] = {{"example.com", 11}};
+    struct world *w[2];
+    for (unsigned i = 0; i < 2; i++) {
+        w[i] = world_plan();
+        w[i]->rule[0] = (struct edge_rule){.from = RULE_ANY, .role = ROLE_REGISTRAR};
+        w[i]->opts.edge.registrar = (struct registrar_opts){.on = true,
+                                                            .domains = domains,
+                                                            .domain_count = 1,
+                                                            .expires_max_s = 7200,
+                                                            .expires_default_s = 3600,
+                                                            .contacts_max = 4};
+        w[i]->opts.limits.bindings = 16;
+        w[i]->opts.edge.moving.within = 100 * NS_S;
+        w[i]->worker = i;
+        w[i]->workers = 2;
+        world_start(w[i]);
+    }
+    struct hash_seed seed = {7, 8};
+    unsigned owner = registrar_owner(&seed, SLICE("bob@example.com"), 2);
+    struct world *o = w[owner], *x = w[1 - owner];
+    struct flow_id flow = world_accept(x, 1, "bob");
+    (void)world_accept(x, 1, "carol");
+    registers(x, flow, "bob", "Stubborn/1", "");
+    world_hand(x, o);
+    world_hand(o, x);
+    assert_int_equal(status_of(x, "bob"), 200);
+    world_command(o, CMD_DRAIN, "");
+    world_command(x, CMD_DRAIN, "");
+    registers(x, flow, "bob", "Stubborn/1", "");
+    world_hand(x, o);
+    world_hand(o, x);
+    assert_int_equal(status_of(x, "bob"), 200);
+    world_free(o);
+    world_free(x);
+}
+
 static void what_follows_is_learnt(void **state)
 {
     (void)state;
@@ -344,6 +404,8 @@ int main(void)
         cmocka_unit_test(no_call_is_recycled),
         cmocka_unit_test(many_who_are_too_old_do_not_leave_at_once),
         cmocka_unit_test(a_drain_recycles_nobody_twice),
+        cmocka_unit_test(who_leaves_may_say_so_at_the_contact),
+        cmocka_unit_test(who_is_handed_over_is_judged_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -124,6 +124,8 @@ static void a_silent_phone_is_pinged(void **state)
            "72000 udp0 203.0.113.9:40001 OPTIONS", "96000 udp0 203.0.113.9:40001 OPTIONS");
     assert_int_equal(counted(w)->udp_pings, 4);
     assert_int_equal(counted(w)->udp_pongs, 4);
+    struct addr a = world_peer(nat); /* it is really there: no datagrams in its name can ban it */
+    assert_true(guard_is_known(engine_guard(w->engine), &a, w->now));
     assert_int_equal(counted(w)->responses_stray, 0);
     const char *m = world_last_request(w, nat, "OPTIONS");
     assert_true(strlen(m) < 400);

@@ -62,8 +62,8 @@ static void who_wants_nothing_is_passed_over(void **state)
     struct world *w = guarded();
     w->pool.target_count = 2;
     world_start(w);
-    world_send(w, "alice", "MESSAGE", "m1", NULL);
-    answer_with(w, "a", "MESSAGE", 200, ";oc=100;oc-algo=\"loss\";oc-validity=2000;oc-seq=5.1");
+    world_send(w, "alice", "REGISTER", "m1", NULL);
+    answer_with(w, "a", "REGISTER", 200, ";oc=100;oc-algo=\"loss\";oc-validity=2000;oc-seq=5.1");
     for (unsigned i = 0; i < 6; i++) {
         char branch[16];
         snprintf(branch, sizeof branch, "n%u", i);
@@ -97,8 +97,8 @@ static void when_all_want_nothing_the_asker_is_told(void **state)
     struct world *w = guarded();
     w->pool.target_count = 1;
     world_start(w);
-    world_send(w, "alice", "MESSAGE", "m1", NULL);
-    answer_with(w, "a", "MESSAGE", 200, ";oc=100;oc-validity=5000;oc-seq=1.0");
+    world_send(w, "alice", "REGISTER", "m1", NULL);
+    answer_with(w, "a", "REGISTER", 200, ";oc=100;oc-validity=5000;oc-seq=1.0");
     world_forget(w);
     world_send(w, "alice", "MESSAGE", "m2", NULL);
     EXPECT(w, "0 udp0 alice 503 MESSAGE");
@@ -118,10 +118,43 @@ static void nonsense_is_not_heard(void **state)
         char branch[16];
         snprintf(branch, sizeof branch, "w%u", i);
         world_forget(w);
-        world_send(w, "alice", "MESSAGE", branch, NULL);
-        EXPECT(w, "0 udp2 a MESSAGE");
-        answer_with(w, "a", "MESSAGE", 200, words[i]);
+        world_send(w, "alice", "REGISTER", branch, NULL);
+        EXPECT(w, "0 udp2 a REGISTER");
+        answer_with(w, "a", "REGISTER", 200, words[i]);
     }
+    world_forget(w);
+    drained(w);
+}
+
+/* A callee sees our Via, and answers as he likes: by way of a target that passes it up as it is, or
+ * straight to us. Only what a target says itself is heard. */
+static void a_callee_has_no_say(void **state)
+{
+    (void)state;
+    static const char oc[] = ";oc=100;oc-validity=3600000;oc-seq=9.0";
+    struct world *w = guarded();
+    w->pool.target_count = 1;
+    world_start(w);
+    world_invite(w, "alice", "forged");
+    answer_with(w, "a", "INVITE", 180, oc);
+    answer_with(w, "a", "INVITE", 486, oc);
+    world_ack(w, "alice", "forged");
+    world_send(w, "alice", "MESSAGE", "m", NULL);
+    answer_with(w, "a", "MESSAGE", 200, oc);
+    world_invite(w, "alice", "open");
+    char *plain = world_response(w, "a", "INVITE", 100, "", NULL);
+    char *at = strstr(plain, ";oc;"), *text;
+    assert_non_null(at);
+    assert_true(asprintf(&text, "%.*s%s%s", (int)(at - plain), plain, oc, at + 3) > 0);
+    world_udp(w, 2, "b", text);
+    world_udp(w, 0, "a", text); /* as if from there, to where outsiders come */
+    assert_int_equal(engine_counters(w->engine)->overloads_heard, 0);
+    world_udp(w, 2, "a", text);
+    assert_int_equal(engine_counters(w->engine)->overloads_heard, 1);
+    free(text);
+    free(plain);
+    world_answer(w, "a", "INVITE", 486, NULL);
+    world_ack(w, "alice", "open");
     world_forget(w);
     drained(w);
 }
@@ -183,6 +216,7 @@ int main(void)
         cmocka_unit_test(who_wants_nothing_is_passed_over),
         cmocka_unit_test(when_all_want_nothing_the_asker_is_told),
         cmocka_unit_test(nonsense_is_not_heard),
+        cmocka_unit_test(a_callee_has_no_say),
         cmocka_unit_test(we_tell_who_asks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

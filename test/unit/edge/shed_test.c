@@ -97,6 +97,117 @@ static void an_emergency_is_never_shed(void **state)
     drained(w);
 }
 
+/* Only what has no class above a call's is too old by then. */
+static const dur_ns too_old = 600 * NS_MS;
+
+static uint64_t begun(const struct world *w)
+{
+    return engine_counters(w->engine)->transactions;
+}
+
+static void sends(struct world *w, const char *method, const char *uri, unsigned n,
+                  const char *to_tag)
+{
+    char text[1024];
+    snprintf(text, sizeof text,
+             "%s %s SIP/2.0\n"
+             "Via: SIP/2.0/UDP 198.51.100.66:5060;branch=z9hG4bK-new%u\n"
+             "Max-Forwards: 70\n"
+             "From: <sip:m@example.com>;tag=m%u\n"
+             "To: <sip:bob@example.com>%s\n"
+             "Call-ID: new-%u\n"
+             "CSeq: 1 %s\n"
+             "Contact: <sip:m@198.51.100.66>\n\n",
+             method, uri, n, n, to_tag, n, method);
+    world_udp(w, 0, "mallory", text);
+}
+
+/* Who floods with calls for help is not served before all others. */
+static void so_many_emergencies_are_believed(void **state)
+{
+    (void)state;
+    struct world *w = guarded();
+    world_start(w);
+    w->waited = too_old;
+    for (unsigned i = 0; i < 150; i++)
+        sends(w, "INVITE", "urn:service:sos", i, "");
+    assert_int_equal(begun(w), 100);
+    world_run(w, 1000);
+    for (unsigned i = 150; i < 200; i++)
+        sends(w, "INVITE", "urn:service:sos", i, "");
+    assert_int_equal(begun(w), 120);
+    world_run(w, 10000);
+    sends(w, "SUBSCRIBE", "urn:service:sos", 200, ""); /* is no call */
+    assert_int_equal(begun(w), 120);
+    w->waited = 0;
+    world_forget(w);
+    world_run(w, 60000);
+    world_drain(w, 400000);
+    world_free(w);
+}
+
+/* A To tag alone makes no dialog: our token does. */
+static void an_invented_dialog_is_new(void **state)
+{
+    (void)state;
+    static const char *const methods[] = {"INVITE", "BYE", "INFO", "REGISTER", "PRACK"};
+    struct world *w = guarded();
+    w->opts.edge.guard.per_source[GUARD_REQUESTS] = (struct rate_opts){1, 6};
+    w->opts.edge.guard.ban_first = 0;
+    w->workers = 1;
+    world_start(w);
+    world_invite(w, "alice", "real");
+    world_answer(w, "a", "INVITE", 200, NULL);
+    world_ack(w, "alice", "real");
+    uint64_t before = begun(w);
+    w->waited = too_old;
+    for (unsigned i = 0; i < 5; i++)
+        sends(w, methods[i], "sip:bob@example.com", i, ";tag=invented");
+    assert_int_equal(begun(w), before);
+    assert_int_equal(guard_counters(engine_guard(w->engine))->aged, 5);
+    char *bye = world_in_dialog(w, "alice", "a", true, "BYE", "bye");
+    world_udp(w, 0, "alice", bye);
+    free(bye);
+    assert_int_equal(begun(w), before + 1);
+    world_answer(w, "a", "BYE", 200, NULL);
+    w->waited = 0;
+    for (unsigned i = 5; i < 10; i++) /* and it is counted: one of these is let in */
+        sends(w, "INFO", "sip:bob@example.com", i, ";tag=invented");
+    assert_int_equal(begun(w), before + 2);
+    world_forget(w);
+    world_run(w, 60000);
+    drained(w);
+}
+
+/* What was handed over has not waited here: it does not say that nobody has to. */
+static void what_is_handed_over_hides_no_delay(void **state)
+{
+    (void)state;
+    struct world *w[2];
+    for (unsigned i = 0; i < 2; i++) {
+        w[i] = guarded();
+        w[i]->worker = i;
+        w[i]->workers = 2;
+        world_start(w[i]);
+    }
+    w[1]->waited = 400 * NS_MS;
+    for (unsigned i = 0; i < 100; i++) {
+        char branch[32];
+        snprintf(branch, sizeof branch, "behind-%u", i);
+        world_send(w[1], "mallory", "OPTIONS", branch, NULL);
+        world_cancel(w[0], "alice", branch); /* nobody's: it is passed on */
+        world_hand(w[0], w[1]);
+        world_run(w[1], 10);
+    }
+    assert_true(guard_delay(engine_guard(w[1]->engine)) >= 400 * NS_MS);
+    for (unsigned i = 0; i < 2; i++) {
+        w[i]->waited = 0;
+        world_forget(w[i]);
+        world_run(w[i], 20000);
+        drained(w[i]);
+    }
+}
+
 /* What is under way is not killed by its own repetition. */
 static void a_repeat_is_not_shed(void **state)
 {
@@ -169,17 +280,73 @@ static void a_source_has_its_share(void **state)
     assert_int_equal(calls_that_pass(true), 10);
 }
 
+/* The owner of an address-of-record hears nothing from its users itself. */
+static void who_is_banned_where_a_user_is_is_refused_there(void **state)
+{
+    (void)state;
+    static const struct slice domains[] = {{"example.com", 11}};
+    struct world *w[2];
+    for (unsigned i = 0; i < 2; i++) {
+        w[i] = guarded();
+        w[i]->rule[0] = (struct edge_rule){.from = RULE_ANY, .role = ROLE_REGISTRAR};
+        w[i]->opts.edge.registrar = (struct registrar_opts){
+            .on = true, .domains = domains, .domain_count = 1, .contacts_max = 4};
+        w[i]->opts.limits.bindings = 16;
+        w[i]->worker = i;
+        w[i]->workers = 2;
+        world_start(w[i]);
+    }
+    struct hash_seed seed = {7, 8};
+    unsigned owner = registrar_owner(&seed, SLICE("bob@example.com"), 2);
+    struct world *o = w[owner], *x = w[1 - owner];
+    struct addr mallory = world_peer("mallory");
+    sends(x, "MESSAGE", "sip:bob@example.com", 1, "");
+    world_hand(x, o);
+    assert_int_equal(begun(o), 1);
+    for (unsigned i = 0; i < 1001; i++)
+        (void)guard_charge(engine_guard(o->engine), &mallory, GUARD_MALFORMED, false, o->now);
+    sends(x, "MESSAGE", "sip:bob@example.com", 2, "");
+    world_hand(x, o);
+    assert_int_equal(begun(o), 1);
+    for (unsigned i = 0; i < 2; i++) {
+        world_forget(w[i]);
+        drained(w[i]);
+    }
+}
+
+/* Whoever writes the address of a phone into his datagrams gets its connections refused as little
+ * as anybody's. */
+static void a_datagram_proves_nothing(void **state)
+{
+    (void)state;
+    struct world *w = guarded();
+    w->opts.edge.guard.per_source[GUARD_MALFORMED] = (struct rate_opts){1, 5};
+    w->pool.target_count = 1;
+    w->workers = 1;
+    world_start(w);
+    sends(w, "REGISTER", "sip:example.com", 0, "");
+    world_answer(w, "a", "REGISTER", 200, NULL);
+    struct addr a = world_peer("mallory");
+    for (unsigned i = 0; i < 10; i++)
+        world_udp(w, 0, "mallory", "INVITE nonsense\n\n");
+    struct guard *g = engine_guard(w->engine);
+    assert_int_equal(guard_refused(g, &a, w->now), GUARD_BANNED);
+    assert_int_equal(guard_refused_connected(g, &a, w->now), GUARD_FINE);
+    world_forget(w);
+    drained(w);
+}
+
 /* ---- circles ----------------------------------------------------------------------------------
  */
 
 static const char session[] = "ab30317f1a784dc48ff824d0d3715d86";
 
 /* Returns whether it is broken there. */
-static bool crosses(struct world *w, unsigned n, const char *id)
+static bool crosses_to(struct world *w, unsigned n, const char *id, const char *user)
 {
     char text[1024];
     snprintf(text, sizeof text,
-             "MESSAGE sip:bob@example.com SIP/2.0\n"
+             "MESSAGE sip:%s@example.com SIP/2.0\n"
              "Via: SIP/2.0/UDP 10.1.0.99:5060;branch=z9hG4bK-leg%u\n"
              "Max-Forwards: 70\n"
              "From: <sip:agent@example.com>;tag=leg%u\n"
@@ -187,13 +354,36 @@ static bool crosses(struct world *w, unsigned n, const char *id)
              "Call-ID: leg-%u\n"
              "CSeq: 1 MESSAGE\n"
              "Session-ID: %s;remote=%032d\n\n",
-             n, n, n, id, 0);
+             user, n, n, n, id, 0);
     world_forget(w);
     world_udp(w, 2, "proxy", text);
     bool refused = false;
     for (unsigned i = 0; i < w->line_count; i++)
         refused |= strstr(w->line[i], " 482 MESSAGE") != NULL;
     return refused;
+}
+
+static bool crosses(struct world *w, unsigned n, const char *id)
+{
+    return crosses_to(w, n, id, "bob");
+}
+
+/* An agent rings all of a group in the session of the one call to it. */
+static void a_group_is_no_circle(void **state)
+{
+    (void)state;
+    struct world *w = guarded();
+    w->opts.edge.guard.session_crossings_max = 3;
+    w->rule[0].from = RULE_ANY;
+    world_start(w);
+    for (unsigned i = 0; i < 30; i++) {
+        char user[8];
+        snprintf(user, sizeof user, "g%u", i % 10);
+        assert_false(crosses_to(w, i, session, user));
+    }
+    assert_true(crosses_to(w, 30, session, "g4"));
+    world_forget(w);
+    drained(w);
 }
 
 static void a_circle_is_broken(void **state)
@@ -241,10 +431,19 @@ static void a_session_gets_a_name(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_least_goes_first),   cmocka_unit_test(an_emergency_is_never_shed),
-        cmocka_unit_test(a_repeat_is_not_shed),   cmocka_unit_test(an_old_call_is_not_begun),
-        cmocka_unit_test(a_source_has_its_share), cmocka_unit_test(a_circle_is_broken),
+        cmocka_unit_test(the_least_goes_first),
+        cmocka_unit_test(an_emergency_is_never_shed),
+        cmocka_unit_test(a_repeat_is_not_shed),
+        cmocka_unit_test(an_old_call_is_not_begun),
+        cmocka_unit_test(a_source_has_its_share),
+        cmocka_unit_test(a_circle_is_broken),
         cmocka_unit_test(a_session_gets_a_name),
+        cmocka_unit_test(a_group_is_no_circle),
+        cmocka_unit_test(so_many_emergencies_are_believed),
+        cmocka_unit_test(an_invented_dialog_is_new),
+        cmocka_unit_test(what_is_handed_over_hides_no_delay),
+        cmocka_unit_test(who_is_banned_where_a_user_is_is_refused_there),
+        cmocka_unit_test(a_datagram_proves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
