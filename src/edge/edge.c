@@ -162,6 +162,16 @@ struct edge_load edge_load(const struct edge *e)
     return l;
 }
 
+bool edge_flow_is_spare(struct edge *e, struct flow_id flow, mono_ns *ret_last_in)
+{
+    const struct flow *w = flow_get(e->flows, flow);
+    if (w == NULL || w->side != SIDE_OUTSIDE || w->registered || w->asked_register ||
+        w->calls > 0 || w->users != FLOW_END || w->askers != FLOW_END || w->name != 0)
+        return false;
+    *ret_last_in = w->last_in;
+    return true;
+}
+
 struct guard *edge_guard(struct edge *e)
 {
     return e->guard;

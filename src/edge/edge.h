@@ -216,6 +216,11 @@ MUST_USE int edge_set_target(struct edge *e, struct slice argument, struct slice
 void edge_show(struct edge *e, enum command_kind what, struct slice argument, uint64_t *cursor,
                struct text *t);
 
+/* Whether an accepted connection from outside is of no use to anybody now: nobody registered over
+ * it, no call and nothing else is under way on it, and no certificate named its peer. Then
+ * *ret_last_in is when the peer last showed a sign of life. */
+bool edge_flow_is_spare(struct edge *e, struct flow_id flow, mono_ns *ret_last_in);
+
 /* Its guard, for the driver to ask at the door. */
 struct guard *edge_guard(struct edge *e);
 

@@ -191,6 +191,11 @@ mono_ns engine_deadline(const struct engine *e)
     return edge_deadline(e->edge);
 }
 
+bool engine_flow_is_spare(struct engine *e, struct flow_id flow, mono_ns *ret_last_in)
+{
+    return edge_flow_is_spare(e->edge, flow, ret_last_in);
+}
+
 struct guard *engine_guard(struct engine *e)
 {
     return edge_guard(e->edge);

@@ -42,6 +42,9 @@ int engine_step(struct engine *e, const struct event *ev, mono_ns now, struct ac
 /* Step with EV_TIMER at this time at the latest; MONO_NONE = nothing is due, ever. */
 mono_ns engine_deadline(const struct engine *e);
 
+/* Whether an accepted connection may go when there is no place left: see edge_flow_is_spare(). */
+bool engine_flow_is_spare(struct engine *e, struct flow_id flow, mono_ns *ret_last_in);
+
 /* This worker's guard: the driver asks it at the door, before there is anything to step with. */
 struct guard *engine_guard(struct engine *e);
 
