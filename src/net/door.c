@@ -28,8 +28,11 @@ enum {
     WAITS_WITHIN_MAX = 10, /* handshakes' times that one may wait for its turn */
     PATIENT_MS = 1000,     /* nobody leaves sooner than that */
     EVICT_LOOKS = 16,
+    SPARE_LOOKS = 64,
     SILENT_MS_MIN = 1000, /* nobody is evicted before it could have said something */
 };
+#define SPARE_IDLE      (10 * NS_S)
+#define SPARE_PAUSE     (100 * NS_MS)
 #define ACCEPT_PAUSE_NS (100 * NS_MS)
 /* Of a turn, for handshakes that begin; and for all. A handshake takes some 300 us. */
 #define SHAKES_BEGIN_NS (2 * NS_MS)
@@ -107,9 +110,9 @@ static void release_doomed(struct worker *w)
         worker_execute(w);
 }
 
-/* Ends the least valuable connection: of those that have said no message yet the oldest, but
- * strangers before those whose source belongs here. False when there is none. */
-static bool evict(struct worker *w)
+/* Of those that have said no message yet the oldest, but strangers before those whose source
+ * belongs here. */
+static struct conn *oldest_silent(struct worker *w)
 {
     struct streams *s = &w->streams;
     struct conn *found = NULL;
@@ -125,6 +128,39 @@ static bool evict(struct worker *w)
             break;
         at = c->link[LINK_SILENT].next;
     }
+    return found;
+}
+
+/* Of some that have spoken, the one that has been idle for longest and is of no use to the engine:
+ * nobody registered over it, and no call is on it. */
+static struct conn *longest_spare(struct worker *w)
+{
+    struct streams *s = &w->streams;
+    struct conn *found = NULL;
+    mono_ns oldest = 0;
+    if (s->spare_again > w->now)
+        return NULL;
+    for (uint32_t i = 0; i < SPARE_LOOKS && i < s->fresh; i++) {
+        struct conn *c = &s->accepted[s->spare_next++ % s->fresh];
+        mono_ns last_in;
+        if (c->state != CONN_OPEN || c->is_silent || !c->counted || c->work != NULL ||
+            !engine_flow_is_spare(w->engine, conn_id(w, c), &last_in) ||
+            mono_since(w->now, last_in) < SPARE_IDLE || (found != NULL && last_in >= oldest))
+            continue;
+        found = c;
+        oldest = last_in;
+    }
+    if (found == NULL) /* a flood before a full table does not look each time */
+        s->spare_again = mono_add(w->now, SPARE_PAUSE);
+    return found;
+}
+
+/* Ends the least valuable connection. False when all have a value. */
+static bool evict(struct worker *w)
+{
+    struct conn *found = oldest_silent(w);
+    if (found == NULL)
+        found = longest_spare(w);
     if (found == NULL)
         return false;
     w->count.evicted++;

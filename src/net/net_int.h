@@ -224,6 +224,8 @@ struct streams {
     void *memory;                /* theirs */
     struct bufpool pool;
     uint32_t evict_next; /* accepted slot that is looked at next when no buffer is left */
+    uint32_t spare_next; /* the same when no slot is left and all have said something */
+    mono_ns spare_again; /* and not sooner than that: there was none */
     struct wheel wheel;
     char *read_area;        /* STREAM_READ_BYTES_MAX + STUB_BYTES_MAX */
     char *seal_area;        /* records on their way out */
@@ -319,7 +321,7 @@ struct udp {
     X(accepts_refused, "connections refused for want of a slot or descriptor")                     \
     X(accepts_denied, "connections refused by the guard")                                          \
     X(accepts_paced, "times that listeners rested because of the guard's pace")                    \
-    X(evicted, "connections that had said no message and made room for others")                    \
+    X(evicted, "connections of no use that made room for others")                                  \
     X(proxy_taken, "PROXY headers taken")                                                          \
     X(proxy_bad, "connections closed because no good PROXY header came first")                     \
     X(proxy_text, "of these: headers of version 1, in text")                                       \

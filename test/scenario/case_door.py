@@ -127,6 +127,14 @@ def _(t):
     equal(counter(weir, "accepts_denied"), 0, "none is refused")
 
 
+def comes_in(end, to):
+    try:
+        ends.Call(end, end.connect(to)).ask("OPTIONS", timeout=0.5)
+        return True
+    except (ends.Failed, OSError):
+        return False
+
+
 @case("door: a full table makes room by who said nothing", timeout=60)
 def _(t):
     weir = t.edge([t.server()], limits={"flows": 16})
@@ -136,18 +144,54 @@ def _(t):
     silent = [t.end(101, 0).connect(t.outside) for _ in range(15)]
     until(lambda: counter(weir, "connections") == 16, "full")
     end = t.end(103, tcp=True)
-
-    def comes_in():
-        try:
-            conn = end.connect(t.outside)
-            ends.Call(end, conn).ask("OPTIONS", timeout=0.5)
-            return True
-        except (ends.Failed, OSError):
-            return False
-    until(comes_in, "the next comes in", 10)
+    until(lambda: comes_in(end, t.outside), "the next comes in", 10)
     until(lambda: any(conn.closed.is_set() for conn in silent), "a silent one went for it")
     check(counter(weir, "evicted") >= 1, "counted")
     ends.Call(talker, spoke).whole()
+
+
+@case("door: a full table makes room by who is idle, never by who has a call", timeout=60)
+def _(t):
+    weir = t.edge([t.server()], limits={"flows": 16}, keepalive={"every": "off"})
+    talker, others, end = t.end(100, tcp=True), t.end(101, tcp=True), t.end(103, tcp=True)
+    call = ends.Call(talker, talker.connect(t.outside))
+    call.invite()
+    call.final()
+    idle = [others.connect(t.outside) for _ in range(15)]
+    for conn in idle:
+        ends.Call(others, conn).ask("OPTIONS")
+    check(not comes_in(end, t.outside), "all were heard lately")
+    until(lambda: comes_in(end, t.outside), "the next comes in", 30, 0.3)
+    until(lambda: any(conn.closed.is_set() for conn in idle), "an idle one went for it")
+    check(counter(weir, "evicted") >= 1, "counted")
+    equal(call.bye().status, 200, "the call goes on")
+
+
+@case("door: who is denied and goes on connecting gets no answer from the kernel", timeout=40)
+def _(t):
+    weir = t.edge([t.server()])
+    end, other = t.end(66, 0), t.end(100, tcp=True)
+    equal(weir.command("guard", "deny", t.ip(66))[0], 0, "deny")
+
+    def silent():
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+            sock.bind((end.ip, 0))
+            sock.settimeout(0.5)
+            try:
+                sock.connect(t.outside)
+            except TimeoutError:
+                return True
+            except ConnectionError:
+                pass
+            return False
+    until(silent, "SYNs are dropped", 15, 0)
+    before = counter(weir, "accepts_denied")
+    check(silent(), "still")
+    t.call(other, tcp=True).whole()
+    equal(counter(weir, "accepts_denied"), before, "no accept was needed")
+    equal(weir.command("guard", "forget", t.ip(66))[0], 0, "forget")
+    until(lambda: not silent(), "the list is gone", 10)
+    t.call(t.end(66, tcp=True), tcp=True).whole()
 
 
 @case("door: a backlog that the system does not grant is told at start")

@@ -26,6 +26,8 @@
 
 struct engine {
     unsigned seen[32]; /* by kind of event */
+    mono_ns spare[64]; /* of each slot: idle since then, and of no use; 0 = of use */
+    unsigned asked;    /* whether one is */
     struct addr source;
     char bytes[256];
 };
@@ -63,6 +65,14 @@ const struct counters *engine_counters(const struct engine *e)
 {
     (void)e;
     return NULL;
+}
+
+bool engine_flow_is_spare(struct engine *e, struct flow_id flow, mono_ns *ret_last_in)
+{
+    assert_true(flow.slot < 64);
+    e->asked++;
+    *ret_last_in = e->spare[flow.slot];
+    return e->spare[flow.slot] > 0;
 }
 
 struct guard *engine_guard(struct engine *e)
@@ -480,6 +490,41 @@ static void test_the_silent_make_room(void **state)
     hang_up(fds, FLOWS);
 }
 
+/* All have spoken: who is of no use, and idle for longest, goes; never one that was heard lately.
+ */
+static void test_the_useless_make_room(void **state)
+{
+    (void)state;
+    int fds[FLOWS];
+    for (unsigned i = 0; i < FLOWS; i++) {
+        fds[i] = client(PLAIN, (uint8_t)(2 + i));
+        say_message(fds[i]);
+    }
+    x->w->now = mono_add(x->w->now, 20 * NS_S);
+    the_engine.spare[2] = x->w->now - 11 * NS_S;
+    the_engine.spare[5] = x->w->now - 15 * NS_S;
+    the_engine.spare[6] = x->w->now - 2 * NS_S;
+    int next[4];
+    for (unsigned i = 0; i < 2; i++) {
+        next[i] = client(PLAIN, (uint8_t)(20 + i));
+        assert_false(is_closed(next[i]));
+        say_message(next[i]);
+        assert_true(is_closed(fds[i == 0 ? 5 : 2]));
+        the_engine.spare[i == 0 ? 5 : 2] = 0;
+    }
+    unsigned asked = the_engine.asked;
+    next[2] = client(PLAIN, 22);
+    assert_true(is_closed(next[2]));
+    assert_true(the_engine.asked > asked);
+    asked = the_engine.asked;
+    next[3] = client(PLAIN, 23); /* it is not looked for again at once */
+    assert_true(is_closed(next[3]));
+    assert_int_equal(asked, the_engine.asked);
+    assert_int_equal(2, x->w->count.evicted);
+    hang_up(fds, FLOWS);
+    hang_up(next, 4);
+}
+
 static void test_the_silent_make_room_in_the_total(void **state)
 {
     (void)state;
@@ -775,6 +820,7 @@ int main(void)
         TEST(test_accepts_are_paced),
         TEST(test_garbage_is_charged),
         TEST(test_the_silent_make_room),
+        TEST(test_the_useless_make_room),
         TEST(test_the_silent_make_room_in_the_total),
         TEST(test_a_proxy_names_the_source),
         TEST(test_limits_are_of_who_is_named),
