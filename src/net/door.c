@@ -95,6 +95,13 @@ static uint32_t now_ms(const struct worker *w)
     return (uint32_t)(w->now / NS_MS);
 }
 
+static void begin_silence(struct worker *w, struct conn *c)
+{
+    c->since_ms = now_ms(w);
+    c->is_silent = true;
+    list_push(&w->streams, LIST_SILENT, LINK_SILENT, c);
+}
+
 static uint32_t age_ms(const struct worker *w, const struct conn *c)
 {
     return now_ms(w) - c->since_ms;
@@ -315,9 +322,8 @@ static void accepted(struct worker *w, uint8_t listener, int fd, const struct so
     c->counted = guarded;
     c->proxied = w->config->listener[listener].proxy;
     c->since_ms = now_ms(w);
-    c->is_silent = guarded;
     if (guarded)
-        list_push(s, LIST_SILENT, LINK_SILENT, c);
+        begin_silence(w, c);
     begin_layers(w, c);
     conn_arm(w, c);
 }
@@ -402,20 +408,37 @@ static void proxy_failed(struct worker *w, struct conn *c, int error)
     conn_doom(w, c, EPROTO);
 }
 
+/* Limits are for whom the header names, whoever the balancer is: one that is trusted, mostly. */
+static bool admits_named(struct worker *w, struct conn *c, const struct addr *source)
+{
+    struct guard *g = engine_guard(w->engine);
+    enum guard_why why = GUARD_FINE;
+    if (!is_guarded(w, c->listener, source)) {
+        conn_uncount(w, c);
+        conn_spoke(w, c);
+    } else if (c->counted) {
+        why = guard_accept_as(g, &c->peer, source, w->now);
+    } else {
+        why = guard_accept(g, c->transport, source, w->now);
+        c->counted = why == GUARD_FINE;
+        if (c->counted)
+            begin_silence(w, c);
+    }
+    if (why == GUARD_FINE)
+        c->peer = *source;
+    return why == GUARD_FINE;
+}
+
 /* The header is there: limits, logs and answers are about its source from now on. */
 static void proxy_named(struct worker *w, struct conn *c, const struct addr *source)
 {
     w->count.proxy_taken++;
     c->proxied = false;
     buf_release(&w->streams.pool, &c->work->in);
-    if (source->family != 0) {
-        if (c->counted &&
-            guard_accept_as(engine_guard(w->engine), &c->peer, source, w->now) != GUARD_FINE) {
-            w->count.accepts_denied++;
-            conn_doom(w, c, ECONNREFUSED);
-            return;
-        }
-        c->peer = *source;
+    if (source->family != 0 && !admits_named(w, c, source)) {
+        w->count.accepts_denied++;
+        conn_doom(w, c, ECONNREFUSED);
+        return;
     }
     begin_layers(w, c);
     conn_arm(w, c);

@@ -335,6 +335,7 @@ void stream_drop(struct worker *w, uint8_t listener)
         close(*fd);
     *fd = -1;
     w->streams.ready &= ~(1ULL << listener);
+    w->streams.resting &= ~(1ULL << listener);
     /* Its connections go on without it: its number may become that of another, of another side. */
     struct streams *s = &w->streams;
     for (uint32_t i = 0; i < s->fresh; i++)

@@ -603,6 +603,31 @@ static void test_limits_are_of_who_is_named(void **state)
     }
 }
 
+/* The balancer is trusted, or whom it names: neither changes who is counted. */
+static void test_a_balancer_that_is_trusted(void **state)
+{
+    (void)state;
+    struct prefix trusted[1];
+    opts.per_source_max = 2;
+    limits_changed();
+    x->config.engine.edge.trusted = trusted;
+    x->config.engine.edge.trusted_count = 1;
+    for (unsigned round = 0; round < 4; round++) {
+        bool names_trusted = round % 2 == 1;
+        assert_int_equal(0,
+                         prefix_parse(names_trusted ? SLICE("192.0.2.0/24") : SLICE("127.0.0.0/8"),
+                                      &trusted[0]));
+        int fds[3];
+        for (unsigned i = 0; i < 3; i++) {
+            fds[i] = client(PROXIED, 2);
+            say(fds[i], header, HEADER_BYTES);
+            assert_int_equal(i == 2 && !names_trusted, is_closed(fds[i]));
+        }
+        hang_up(fds, 3);
+        assert_int_equal(0, streams()->live);
+    }
+}
+
 static void test_what_is_no_header_is_closed(void **state)
 {
     (void)state;
@@ -824,6 +849,7 @@ int main(void)
         TEST(test_the_silent_make_room_in_the_total),
         TEST(test_a_proxy_names_the_source),
         TEST(test_limits_are_of_who_is_named),
+        TEST(test_a_balancer_that_is_trusted),
         TEST(test_what_is_no_header_is_closed),
         TEST(test_in_order_while_nobody_is_impatient),
         TEST(test_newest_first_in_a_crowd),
