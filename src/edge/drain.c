@@ -24,6 +24,13 @@ bool flow_is_phone(const struct flow *w)
     return (w->id.slot & FLOW_OUT) == 0 && w->side == SIDE_OUTSIDE && !w->closing;
 }
 
+/* One that was there when the drain began. Who came since is told to go by an answer; to close its
+ * connection would only bring it back, and take the turn of another. */
+static bool is_to_leave(const struct edge *e, const struct flow *w)
+{
+    return flow_is_phone(w) && w->opened_s <= e->drain.began / NS_S;
+}
+
 /* It carries a call, or one that may become one. */
 static bool is_in_a_call(const struct flow *w)
 {
@@ -161,12 +168,11 @@ static void answer_moved(struct edge *e, const struct origin *from)
     log_answered(e, from, 302, SLICE("Draining"), 'P');
 }
 
-/* Sends a phone that registers elsewhere. False: it is to be served. The worker that hears it has
- * the say: it knows its connection. */
+/* Sends a phone that registers elsewhere. False: it is to be served. */
 bool drain_takes_register(struct edge *e, const struct origin *from)
 {
     if (!e->draining || from->side != SIDE_OUTSIDE || e->facts.method != SIP_M_REGISTER ||
-        from->flow.worker != e->worker || unregisters(e))
+        unregisters(e))
         return false;
     uint32_t phone = phone_of(&e->msg);
     if (e->opts->moving.to.n > 0 && follows(e, phone)) {
@@ -251,7 +257,7 @@ static uint32_t close_due(struct edge *e, uint32_t due)
             around = true;
             continue;
         }
-        if (flow_is_phone(w) && (!is_in_a_call(w) || overtime)) {
+        if (is_to_leave(e, w) && (!is_in_a_call(w) || overtime)) {
             move_flow(e, w);
             d->closed++;
         }
@@ -328,7 +334,7 @@ void drain_show(struct edge *e, struct text *t)
     uint32_t cursor = 0, phones = 0, calls = 0;
     const struct flow *w;
     while ((w = flow_next(e->flows, &cursor)) != NULL) {
-        phones += flow_is_phone(w);
+        phones += e->draining ? is_to_leave(e, w) : flow_is_phone(w);
         calls += flow_is_phone(w) ? w->calls : 0;
     }
     dur_ns passed = mono_since(e->now, d->began);

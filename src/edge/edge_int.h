@@ -178,7 +178,7 @@ struct drain {
     mono_ns began, next_at;
     dur_ns within;
     uint32_t phones; /* connections of phones when it began */
-    uint32_t closed; /* of these, and of those that came since */
+    uint32_t closed; /* of these */
     uint32_t cursor;
     mono_ns recycled; /* the pace of recycling, see rate_take() */
     struct moved_agent agent[DRAIN_AGENTS];

@@ -103,13 +103,13 @@ static enum guard_class class_of(struct edge *e, const struct origin *from, unsi
 /* ---- refusing -------------------------------------------------------------------------------- */
 
 /* A line for each would cost more than all that is saved: what is shed is counted by its class. */
-static void answer_shed(struct edge *e, const struct origin *from, enum guard_class class)
+static void answer_shed(struct edge *e, const struct origin *from, uint64_t retry_after_s)
 {
     static const struct sip_fault fault = {.status = 503, .reason = {"Overloaded", 10}};
     char line[32];
     struct text t = text_into(line, sizeof line);
     TEXT_LIT(&t, "Retry-After: ");
-    text_put_u64(&t, guard_retry_after_s(e->guard, class, e->now));
+    text_put_u64(&t, retry_after_s);
     TEXT_LIT(&t, "\r\n");
     answer_stateless(e, from, &fault, text_slice(&t));
 }
@@ -132,9 +132,11 @@ void shed_note(struct edge *e, const struct origin *from, enum guard_what what)
         (void)guard_charge(e->guard, &from->source, what, is_proven(from), e->now);
 }
 
-/* What its source does too often. True: refused. */
-static bool is_over_limit(struct edge *e, const struct origin *from, enum guard_class class)
+/* What its source does too often. True: refused. It gets no place in the line of those who are
+ * refused for others: a line that one source makes as long as it likes would keep all away. */
+static bool is_over_limit(struct edge *e, const struct origin *from)
 {
+    uint64_t least_s = (e->opts->guard.retry_after_min + NS_S - 1) / NS_S;
     enum guard_why why =
         guard_charge(e->guard, &from->source, GUARD_REQUESTS, is_proven(from), e->now);
     if (why == GUARD_FINE)
@@ -142,7 +144,7 @@ static bool is_over_limit(struct edge *e, const struct origin *from, enum guard_
     if (why == GUARD_BANNED || why == GUARD_DENIED)
         return true; /* it was told before; an answer to each would serve who pretends to be it */
     e->count.requests_limited++;
-    answer_shed(e, from, class);
+    answer_shed(e, from, least_s > 0 ? least_s : 1);
     return true;
 }
 
@@ -162,12 +164,12 @@ bool shed_request(struct edge *e, const struct origin *from, const struct event 
     enum guard_class class = class_of(e, from, hops);
     if (is_limited(from) && hops > 0 && is_banned_here(e, from))
         return true;
-    if (is_limited(from) && hops == 0 && class < CLASS_IN_DIALOG && is_over_limit(e, from, class))
+    if (is_limited(from) && hops == 0 && class < CLASS_IN_DIALOG && is_over_limit(e, from))
         return true;
     if (!guard_sheds(e->guard, class, ev->waited, e->now))
         return false;
     e->count.requests_shed++;
-    answer_shed(e, from, class);
+    answer_shed(e, from, guard_retry_after_s(e->guard, class, e->now));
     return true;
 }
 

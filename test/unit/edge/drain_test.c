@@ -77,6 +77,29 @@ static void phones_leave_at_an_even_pace(void **state)
     world_free(w);
 }
 
+/* Phones that come back at once are not closed again and again, in the place of others. */
+static void who_comes_back_takes_nobodys_turn(void **state)
+{
+    (void)state;
+    struct world *w = world_with_moving(false);
+    for (unsigned i = 0; i < 20; i++)
+        (void)world_accept(w, 1, "alice");
+    world_forget(w);
+    world_command(w, CMD_DRAIN, "");
+    unsigned back = 0;
+    for (unsigned s = 1; s <= 12; s++) {
+        world_run(w, 1000);
+        if (s < 10)
+            assert_in_range(closes(w), s * 2 - 1, s * 2 + 1);
+        for (; back < closes(w); back++)
+            (void)world_accept(w, 1, "bob");
+    }
+    assert_int_equal(closes(w), 20);
+    world_command(w, CMD_SHOW_DRAIN, "");
+    assert_non_null(memmem(w->page, w->page_n, "\"flows\":0,", 10));
+    world_free(w);
+}
+
 static void a_drain_can_be_called_off(void **state)
 {
     (void)state;
@@ -404,6 +427,7 @@ int main(void)
         cmocka_unit_test(no_call_is_recycled),
         cmocka_unit_test(many_who_are_too_old_do_not_leave_at_once),
         cmocka_unit_test(a_drain_recycles_nobody_twice),
+        cmocka_unit_test(who_comes_back_takes_nobodys_turn),
         cmocka_unit_test(who_leaves_may_say_so_at_the_contact),
         cmocka_unit_test(who_is_handed_over_is_judged_once),
     };

@@ -280,6 +280,27 @@ static void a_source_has_its_share(void **state)
     assert_int_equal(calls_that_pass(true), 10);
 }
 
+/* Who is refused for what he does himself makes nobody else wait. */
+static void who_is_over_his_limit_stands_in_no_line(void **state)
+{
+    (void)state;
+    struct world *w = guarded();
+    w->opts.edge.guard.per_source[GUARD_REQUESTS] = (struct rate_opts){1, 1};
+    w->opts.edge.guard.ban_first = 0;
+    w->workers = 1;
+    world_start(w);
+    for (unsigned i = 0; i < 1000; i++)
+        sends(w, "MESSAGE", "sip:bob@example.com", i, "");
+    assert_string_equal(world_header(world_last(w, "mallory"), "Retry-After", 0), "2");
+    w->waited = too_old;
+    world_send(w, "alice", "MESSAGE", "hers", NULL);
+    const char *hers = world_header(world_last(w, "alice"), "Retry-After", 0);
+    assert_in_range((unsigned)atoi(hers), 2, 3);
+    w->waited = 0;
+    world_forget(w);
+    drained(w);
+}
+
 /* The owner of an address-of-record hears nothing from its users itself. */
 static void who_is_banned_where_a_user_is_is_refused_there(void **state)
 {
@@ -444,6 +465,7 @@ int main(void)
         cmocka_unit_test(what_is_handed_over_hides_no_delay),
         cmocka_unit_test(who_is_banned_where_a_user_is_is_refused_there),
         cmocka_unit_test(a_datagram_proves_nothing),
+        cmocka_unit_test(who_is_over_his_limit_stands_in_no_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
