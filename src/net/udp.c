@@ -18,6 +18,9 @@
 #include <unistd.h>
 #include "net/net_int.h"
 
+/* Of a turn, for reading on while there is more. */
+#define UDP_TURN_NS (2 * NS_MS)
+
 enum { ERRORS_PER_TURN = 32, PING_BYTES_MAX = 4, FLAT_PIECES_MIN = 3 };
 
 int udp_init(struct worker *w)
@@ -335,10 +338,12 @@ static unsigned receive(struct worker *w, uint8_t listener, unsigned at)
     return (unsigned)n;
 }
 
-void udp_receive(struct worker *w)
+/* A batch of each socket that has something. Returns whether one of them may have more. */
+static bool receive_all(struct worker *w)
 {
     struct udp *u = &w->udp;
     unsigned used = 0;
+    bool more = false;
     for (uint32_t i = 0; i < u->high; i++) {
         struct udp_socket *s = &u->sock[i];
         if (s->fd < 0 || !(s->hot || s->ready || s->failing))
@@ -350,6 +355,22 @@ void udp_receive(struct worker *w)
             used = 0;
         }
         used += receive(w, (uint8_t)i, used);
+        more |= s->ready;
+    }
+    return more;
+}
+
+/* Handshakes have some milliseconds of a turn: with one batch for each of those, datagrams would
+ * starve beside them. */
+void udp_receive(struct worker *w)
+{
+    mono_ns until = mono_add(mono_now(), UDP_TURN_NS);
+    while (receive_all(w)) {
+        mono_ns now = mono_now();
+        if (now >= until)
+            break;
+        worker_execute(w);
+        w->now = now;
     }
 }
 

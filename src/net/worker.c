@@ -337,8 +337,8 @@ static void turn(struct worker *w)
         dispatch(w, &events[i]);
     door_accept(w);
     door_shake(w);
+    hands_take(w); /* first: what another worker knows of a phone may be news to a datagram of it */
     udp_receive(w);
-    hands_take(w);
     worker_orders(w);
     timers(w);
     worker_settle(w);
