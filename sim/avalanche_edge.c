@@ -242,7 +242,7 @@ static void reads(struct av_world *w, struct av_edge *e)
     struct av_second *s = av_now(w);
     struct av_phone *p = m.phone != AV_NOBODY ? &w->phone[m.phone] : NULL;
     bool is_old = p != NULL && m.attempt != p->attempt;
-    guard_waited(e->guard, waited, e->clock);
+    guard_waited(e->guard, 0, waited, e->clock);
     if (m.what == AV_PINGS) {
         takes(w, e, PING_COST);
         p->ponged |= !is_old;
@@ -346,7 +346,7 @@ void av_edge_works(struct av_world *w, struct av_edge *e)
     while (e->clock < end) {
         unsigned kind = has_admission(w) ? next_in_turn(w, e) : first_come(e);
         if (kind == 3) {
-            guard_waited(e->guard, 0, e->clock);
+            guard_waited(e->guard, 0, 0, e->clock);
             return;
         }
         work[kind](w, e);

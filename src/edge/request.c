@@ -81,7 +81,8 @@ void edge_on_message(struct edge *e, const struct event *ev, unsigned hops)
         e->count.datagrams_in++;
     note_arrival(e, ev);
     if (hops == 0) /* what another worker hands over says nothing of how long ours has to wait */
-        guard_waited(e->guard, ev->waited, e->now);
+        guard_waited(e->guard, ev->listener < LISTENERS_MAX ? ev->listener : LISTENERS_MAX,
+                     ev->waited, e->now);
     struct origin from = origin_of(e, ev);
     if (ev->kind == EV_DATAGRAM && hops == 0)
         from.flow.worker = e->worker; /* that heard it */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Shedding by value: see guard.h. What is steered is the admitted share, by the shortest wait of
- * each interval, which is as long as the target:
+ * each interval, which is as long as the target, in the queue where it is longest:
  *
  *      share × (1 − x),   x = ½ (excess − excess before) + 1/16 (wait − target)    in intervals
  *
@@ -124,6 +124,24 @@ static void end_interval(struct delay *d, dur_ns wait, dur_ns target, dur_ns int
     d->reviewed++;
 }
 
+static void begin_interval(struct delay *d, mono_ns ends)
+{
+    for (unsigned i = 0; i < GUARD_QUEUES; i++)
+        d->least[i] = MONO_NONE;
+    d->interval_ends = ends;
+}
+
+/* The longest of the queues' shortest waits: the others are read all the while, and say nothing of
+ * that one. */
+static dur_ns standing(const struct delay *d)
+{
+    dur_ns most = 0;
+    for (unsigned i = 0; i < GUARD_QUEUES; i++)
+        if (d->least[i] != MONO_NONE && d->least[i] > most)
+            most = d->least[i];
+    return most;
+}
+
 /* Ends the intervals that are over. A message that is read now and waited says that nobody was idle
  * since it came: a worker that stood still is not one with nothing to do. */
 static void roll(struct guard *g, dur_ns waited, mono_ns now)
@@ -133,12 +151,11 @@ static void roll(struct guard *g, dur_ns waited, mono_ns now)
         return;
     dur_ns interval = interval_of(g), target = g->opts->delay_target;
     if (d->interval_ends == 0) {
-        d->interval_ends = mono_add(now, interval);
+        begin_interval(d, mono_add(now, interval));
         d->review_at = mono_add(now, REVIEW_EVERY);
-        d->least = MONO_NONE;
         return;
     }
-    end_interval(d, d->least == MONO_NONE ? 0 : d->least, target, interval);
+    end_interval(d, standing(d), target, interval);
     dur_ns idle = mono_since(mono_since(now, waited), d->interval_ends) / interval;
     for (dur_ns i = 0; i < idle && i < IDLE_STEPS_MAX; i++) {
         steer(d, 0, target, interval);
@@ -151,17 +168,17 @@ static void roll(struct guard *g, dur_ns waited, mono_ns now)
     if (reviews > 0)
         d->review_at = mono_add(now, REVIEW_EVERY);
     pour(d);
-    d->least = MONO_NONE;
-    d->interval_ends = mono_add(now, interval);
+    begin_interval(d, mono_add(now, interval));
 }
 
-void guard_waited(struct guard *g, dur_ns waited, mono_ns now)
+void guard_waited(struct guard *g, unsigned queue, dur_ns waited, mono_ns now)
 {
+    MUST(queue < GUARD_QUEUES);
     if (g->opts->delay_target == 0)
         return;
     roll(g, waited, now);
-    if (waited < g->delay.least)
-        g->delay.least = waited;
+    if (waited < g->delay.least[queue])
+        g->delay.least[queue] = waited;
 }
 
 /* Older than T1: over UDP it has been sent again and lies behind us in the queue, over a stream its

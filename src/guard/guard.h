@@ -19,6 +19,7 @@
 #define WEIR_GUARD_H
 
 #include "base/base.h"
+#include "base/limits.h"
 
 /* ---- loops (loop.c) --------------------------------------------------------------------------
  */
@@ -237,9 +238,13 @@ enum guard_class {
     CLASS_EMERGENCY, /* urn:service:sos, sip:sos@, sip:112@ … by configuration */
     CLASSES
 };
-/* A message waited this long in front of us. Called for each, or for the oldest of a batch; and
- * with 0 when there was nothing to do, for only calls move the level. */
-void guard_waited(struct guard *g, dur_ns waited, mono_ns now);
+/* A message waited this long in front of us, in one of GUARD_QUEUES queues: a socket of datagrams,
+ * or all connections of a listener. What waits in a queue is left behind by whoever reads another
+ * one, so each has its shortest wait, and the longest of these counts. Called for each message, or
+ * for the oldest of a batch; and with 0 when there was nothing to do, for only calls move the
+ * level. */
+enum { GUARD_QUEUES = LISTENERS_MAX + 1 };
+void guard_waited(struct guard *g, unsigned queue, dur_ns waited, mono_ns now);
 /* Is this request shed? `waited`: its own. To be asked for each that comes, as the level is shared
  * out by what came. Counts it. In-dialog requests go by age only from 8 × request_age_max on, what
  * finishes and emergencies never. */

@@ -149,7 +149,7 @@ void door__adopt(struct guard *g);
  */
 struct delay {
     mono_ns interval_ends, review_at; /* 0: none has begun */
-    dur_ns least;                     /* wait of this interval so far; MONO_NONE: nobody waited */
+    dur_ns least[GUARD_QUEUES];       /* waits of this interval so far; MONO_NONE: nobody waited */
     dur_ns wait, excess;              /* of the last interval; and over the target */
     uint32_t shed;                    /* of all that comes, in 2^-20 */
     uint32_t came[CLASSES];           /* in this interval */

@@ -82,13 +82,13 @@ static void offer(struct rig *r, struct load load, struct outcome *o)
             /* Nothing to do: it sleeps until the next one, at most for a tick. */
             while (came > now + 10 * NS_MS) {
                 now += 10 * NS_MS;
-                guard_waited(r->g, 0, now);
+                guard_waited(r->g, 0, 0, now);
             }
             now = came;
         }
         dur_ns waited = now - came;
         enum guard_class c = class_drawn(r, load.mix);
-        guard_waited(r->g, waited, now);
+        guard_waited(r->g, 0, waited, now);
         o->came[c]++;
         if (guard_sheds(r->g, c, waited, now)) {
             o->shed[c]++;
@@ -256,7 +256,7 @@ static void follows_fast(void **state)
     /* Idle for a while: the same without a message. */
     offer(&r, (struct load){10, 100 * NS_US, NS_S, usual_mix}, &again);
     assert_true(guard_shed_permille(r.g) > 800);
-    guard_waited(r.g, 0, again.now + 2 * NS_S);
+    guard_waited(r.g, 0, 0, again.now + 2 * NS_S);
     assert_int_equal(guard_shed_permille(r.g), 0);
     rig_close(&r);
 }
@@ -272,10 +272,10 @@ static void bursts_and_stalls(void **state)
     for (unsigned i = 0; i < 200; i++) {
         now += 20 * NS_MS;
         for (unsigned k = 0; k < 100; k++) {
-            guard_waited(r.g, (100 - k) * NS_MS, now);
+            guard_waited(r.g, 0, (100 - k) * NS_MS, now);
             assert_false(guard_sheds(r.g, CLASS_PROBE, (100 - k) * NS_MS, now));
         }
-        guard_waited(r.g, 0, now + NS_MS);
+        guard_waited(r.g, 0, 0, now + NS_MS);
     }
     assert_int_equal(guard_shed_permille(r.g), 0);
     struct outcome o = {.now = now};
@@ -283,7 +283,7 @@ static void bursts_and_stalls(void **state)
     uint32_t level = guard_shed_permille(r.g);
     assert_true(level > 800);
     now = o.now + 3 * NS_S;
-    guard_waited(r.g, 3 * NS_S, now);
+    guard_waited(r.g, 0, 3 * NS_S, now);
     assert_true(guard_shed_permille(r.g) >= level - 60);
     rig_close(&r);
 }
@@ -373,13 +373,36 @@ static void told_to_neighbours(void **state)
     rig_close(&r);
 }
 
+/* A socket that is always empty says nothing of one where everybody waits. */
+static void the_longest_queue_counts(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_open(&r);
+    mono_ns now = NS_S;
+    for (unsigned i = 0; i < 500; i++) {
+        now += NS_MS;
+        guard_waited(r.g, 3, 0, now);
+        guard_waited(r.g, 64, 100 * NS_MS, now);
+        (void)guard_sheds(r.g, CLASS_CALL, 0, now);
+    }
+    assert_int_equal(guard_delay(r.g), 100 * NS_MS);
+    assert_true(guard_shed_permille(r.g) > 500);
+    rig_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(goodput_holds),       cmocka_unit_test(by_value),
-        cmocka_unit_test(all_is_dear),         cmocka_unit_test(follows_fast),
-        cmocka_unit_test(bursts_and_stalls),   cmocka_unit_test(age),
-        cmocka_unit_test(report_only_and_off), cmocka_unit_test(told_to_neighbours),
+        cmocka_unit_test(goodput_holds),
+        cmocka_unit_test(by_value),
+        cmocka_unit_test(all_is_dear),
+        cmocka_unit_test(follows_fast),
+        cmocka_unit_test(bursts_and_stalls),
+        cmocka_unit_test(age),
+        cmocka_unit_test(report_only_and_off),
+        cmocka_unit_test(told_to_neighbours),
+        cmocka_unit_test(the_longest_queue_counts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

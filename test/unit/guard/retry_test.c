@@ -36,7 +36,7 @@ static mono_ns work(struct rig *r, enum guard_class class, uint32_t per_second, 
 {
     mono_ns end = now + lasts;
     for (; now < end; now += NS_S / per_second) {
-        guard_waited(r->g, refuses ? 100 * NS_MS : 0, now);
+        guard_waited(r->g, 0, refuses ? 100 * NS_MS : 0, now);
         while (guard_sheds(r->g, class, 0, now)) {
             now += 2 * NS_US;
             (void)guard_retry_after_s(r->g, class, now);
@@ -105,11 +105,11 @@ static struct course run(struct rig *r, uint64_t late_ms)
         mono_ns came = NS_S + c.ms * NS_MS;
         if (came > now) {
             now = came;
-            guard_waited(r->g, 0, now);
+            guard_waited(r->g, 0, 0, now);
         }
         for (uint32_t k = due[c.ms]; k > 0; k--) {
             offered++;
-            guard_waited(r->g, now - came, now);
+            guard_waited(r->g, 0, now - came, now);
             if (!guard_sheds(r->g, CLASS_REGISTER, now - came, now)) {
                 now += NS_S / RATE;
                 guard_done(r->g, CLASS_REGISTER, now);
