@@ -23,6 +23,12 @@ static uint32_t tries_max(const struct edge_limits *l)
     return l->transactions + l->transactions / 2 + 64;
 }
 
+/* Places of targets: while a reload goes on there are those of both configurations. */
+uint32_t target_slots(const struct edge_limits *l)
+{
+    return 2 * l->targets;
+}
+
 size_t edge_memory(const struct edge_limits *l)
 {
     return sizeof(struct edge) + slab_memory(sizeof(struct relay), l->transactions) +
@@ -30,7 +36,7 @@ size_t edge_memory(const struct edge_limits *l)
            blocks_memory(l->blocks) + flows_memory(l->flows, l->target_flows) +
            pools_memory(l->pools, l->targets) + phones_memory(l->flows) +
            (l->bindings > 0 ? registrar_memory(l->bindings) : 0) + guard_memory(&l->guard) +
-           l->targets * sizeof(struct overload) + 4096;
+           target_slots(l) * sizeof(struct overload) + 4096;
 }
 
 static int edge_carve(struct edge *e, struct arena *mem, const struct edge_birth *b)
@@ -45,7 +51,7 @@ static int edge_carve(struct edge *e, struct arena *mem, const struct edge_birth
     e->flows = flows_new(mem, l->flows, l->target_flows, b->seed, b->worker);
     e->pools = pools_new(mem, l->pools, l->targets, b->prng_seed);
     e->phones = phones_new(mem, l->flows, b->seed, e->now);
-    e->overload = (struct overload *)arena_take(mem, l->targets * sizeof(struct overload), 8);
+    e->overload = ARENA_ARRAY(mem, struct overload, target_slots(l));
     if (e->overload == NULL || e->flows == NULL || e->pools == NULL || e->phones == NULL)
         return -1;
     if (l->bindings > 0)
@@ -135,6 +141,7 @@ int edge_adopt(struct edge *e, const struct edge_opts *opts, mono_ns now)
         registrar_adopt(e->registrar, &opts->registrar);
     egress_build(e);
     own_names_build(e);
+    oc_forget(e);
     return 0;
 }
 

@@ -227,6 +227,7 @@ struct edge {
 };
 
 /* ---- edge.c: lifetime ------------------------------------------------------------------------ */
+uint32_t target_slots(const struct edge_limits *l);
 struct relay *relay_of(const struct edge *e, const struct try *t);
 uint32_t since_us(mono_ns later, mono_ns earlier);
 bool relay_is_over(const struct relay *r);
@@ -350,6 +351,7 @@ void edit_session(struct edge *e);
 /* ---- overload.c --------------------------------------------------------------------------------
  */
 void put_oc(struct text *t);
+void oc_forget(struct edge *e);
 void oc_heard(struct edge *e, const struct try *t, const struct event *ev);
 bool oc_admits(struct edge *e, const struct relay *r, handle target);
 struct slice oc_answer(struct edge *e, const struct origin *to, struct slice bytes);

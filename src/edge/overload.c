@@ -45,12 +45,19 @@ static bool is_its_own(const struct edge *e, const struct try *t, const struct e
            addr_same_host(&ev->source, &t->hop.addr);
 }
 
+/* A place that a reload gave to another target says nothing of that one. */
+void oc_forget(struct edge *e)
+{
+    memset(e->overload, 0, target_slots(&e->limits) * sizeof *e->overload);
+}
+
 /* The top Via of e->msg, an answer to that try, is what we asked by. */
 void oc_heard(struct edge *e, const struct try *t, const struct event *ev)
 {
     struct slice params = e->facts.via.params, value, other;
     uint64_t percent, validity_ms = 500, seq = 0;
-    if (!e->opts->overload || handle_is_none(t->hop.target) ||
+    mono_ns heard;
+    if (!e->opts->overload || !pool_last_heard(e->pools, t->hop.target, &heard) ||
         !sip_param(params, SLICE("oc"), &value) || text_parse_u64(value, 100, &percent) != 0 ||
         !is_its_own(e, t, ev))
         return;
@@ -68,9 +75,10 @@ void oc_heard(struct edge *e, const struct try *t, const struct event *ev)
  * that it wants less of? */
 bool oc_admits(struct edge *e, const struct relay *r, handle target)
 {
-    struct overload *o = &e->overload[target.slot];
     if (!e->opts->overload)
         return true;
+    MUST(target.slot < target_slots(&e->limits));
+    struct overload *o = &e->overload[target.slot];
     enum guard_class class = CLASS_CALL;
     if (r->in_dialog)
         class = CLASS_IN_DIALOG;

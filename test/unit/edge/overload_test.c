@@ -159,6 +159,32 @@ static void a_callee_has_no_say(void **state)
     drained(w);
 }
 
+static void a_target_is_not_held_to_the_word_of_one_before_it(void **state)
+{
+    (void)state;
+    struct world *w = guarded();
+    w->pool.target_count = 1;
+    w->opts.limits.targets = 1; /* and as many that are on their way out */
+    world_start(w);
+    world_send(w, "alice", "REGISTER", "m1", NULL);
+    answer_with(w, "a", "REGISTER", 200, ";oc=100;oc-validity=3600000;oc-seq=1.0");
+    struct pool_target_opts all[3];
+    memcpy(all, w->target, sizeof all);
+    for (unsigned i = 0; i < 40; i++) { /* one of these takes the place of the first */
+        const char *name = i % 2 == 0 ? "b" : "c", *line = i % 2 == 0 ? " b MESSAGE" : " c MESSAGE";
+        char branch[16];
+        snprintf(branch, sizeof branch, "t%u", i);
+        w->target[0] = all[i % 2 + 1];
+        world_adopt(w, 0);
+        world_forget(w);
+        world_send(w, "alice", "MESSAGE", branch, NULL);
+        assert_true(w->line_count == 1 && strstr(w->line[0], line) != NULL);
+        world_answer(w, name, "MESSAGE", 200, NULL);
+    }
+    world_forget(w);
+    drained(w);
+}
+
 /* ---- what we say ------------------------------------------------------------------------------
  */
 
@@ -217,6 +243,7 @@ int main(void)
         cmocka_unit_test(when_all_want_nothing_the_asker_is_told),
         cmocka_unit_test(nonsense_is_not_heard),
         cmocka_unit_test(a_callee_has_no_say),
+        cmocka_unit_test(a_target_is_not_held_to_the_word_of_one_before_it),
         cmocka_unit_test(we_tell_who_asks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
