@@ -59,7 +59,8 @@ static const struct schema accepts_schema = {.what = "accepts", SECTION(accepts_
 #define WHATS(of)                                                                                  \
     RATE("connects", guard.of[GUARD_CONNECTS], "Connections begun per second."),                   \
         RATE("requests", guard.of[GUARD_REQUESTS],                                                 \
-             "Requests per second that begin something: no ACK, CANCEL, none within a dialog."),   \
+             "Requests per second that begin something: none within a dialog, no ACK or CANCEL "   \
+             "but those that belong to nothing."),                                                 \
         RATE("auth", guard.of[GUARD_AUTH], "Failed authentications per second."),                  \
         RATE("scans", guard.of[GUARD_SCANS],                                                       \
              "Requests per second to what is not there (404): somebody is looking for users.")

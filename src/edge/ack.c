@@ -118,6 +118,7 @@ void ack_forward(struct edge *e, const struct origin *from)
     route_request(e, from, &w);
     if (w.kind == WHERE_REFUSED || w.kind == WHERE_POOL || w.kind == WHERE_ROLE) {
         e->count.acks_unmatched++;
+        shed_note(e, from, GUARD_REQUESTS);
         return;
     }
     edit_hops(e);

@@ -171,6 +171,7 @@ static void on_ack_without_route(struct edge *e, const struct origin *from)
     const struct relay *r = find_by(e, &e->by_merge, key, true);
     if (r == NULL || r->server.state != TXN_ACCEPTED || r->dest.family == 0) {
         e->count.acks_unmatched++;
+        shed_note(e, from, GUARD_REQUESTS);
         return;
     }
     const struct try *t = r->forks ? accepted_try(e, r) : NULL;
@@ -220,6 +221,7 @@ void edge_on_cancel(struct edge *e, const struct origin *from, const struct even
     answer_stateless(e, from, &answer, SLICE_NONE);
     if (r == NULL) {
         e->count.cancels_unmatched++;
+        shed_note(e, from, GUARD_REQUESTS);
         return;
     }
     if (r->answered || r->cancelled)

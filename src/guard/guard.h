@@ -59,7 +59,7 @@ mono_ns rate_ready_at(mono_ns full_at, struct rate r, mono_ns now);
 /* What a source may do too often. */
 enum guard_what {
     GUARD_CONNECTS,  /* connections begun */
-    GUARD_REQUESTS,  /* SIP requests that begin something: no ACK, CANCEL, no repeat */
+    GUARD_REQUESTS,  /* SIP requests that begin something, or belong to nothing: no repeat */
     GUARD_AUTH,      /* failed authentications */
     GUARD_MALFORMED, /* messages that could not be read, garbage on a port */
     GUARD_SCANS,     /* requests to users and places that do not exist: 404 */

@@ -357,6 +357,27 @@ static void a_datagram_proves_nothing(void **state)
     drained(w);
 }
 
+/* What belongs to no call of ours is read for nothing, and counts. */
+static void strays_are_charged(void **state)
+{
+    (void)state;
+    struct world *w = guarded();
+    w->opts.edge.guard.per_source[GUARD_REQUESTS] = (struct rate_opts){1, 6};
+    w->workers = 1;
+    world_start(w);
+    struct addr a = world_peer("mallory");
+    struct guard *g = engine_guard(w->engine);
+    for (unsigned i = 0; i < 3; i++)
+        sends(w, "ACK", "sip:bob@example.com", i, ";tag=invented");
+    for (unsigned i = 3; i < 6; i++)
+        sends(w, "CANCEL", "sip:bob@example.com", i, "");
+    assert_int_equal(guard_refused(g, &a, w->now), GUARD_FINE);
+    sends(w, "ACK", "sip:bob@example.com", 6, ";tag=invented");
+    assert_int_equal(guard_refused(g, &a, w->now), GUARD_BANNED);
+    world_forget(w);
+    drained(w);
+}
+
 /* ---- circles ----------------------------------------------------------------------------------
  */
 
@@ -456,6 +477,7 @@ int main(void)
         cmocka_unit_test(an_emergency_is_never_shed),
         cmocka_unit_test(a_repeat_is_not_shed),
         cmocka_unit_test(an_old_call_is_not_begun),
+        cmocka_unit_test(strays_are_charged),
         cmocka_unit_test(a_source_has_its_share),
         cmocka_unit_test(a_circle_is_broken),
         cmocka_unit_test(a_session_gets_a_name),
