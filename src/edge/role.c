@@ -365,7 +365,7 @@ void edge_on_binding(struct edge *e, const struct event *ev)
     while (e->registrar != NULL && record_next(&rest, &one) == 1) {
         struct slice aor = slice_take(one.key, slice_find(one.key, '\0'));
         bool mine = registrar_owner(&e->seed, aor, e->workers) == e->worker;
-        if (registrar_record_phone(e->registrar, &one, &phone)) {
+        if (registrar_record_phone(e->registrar, &one, &phone) && phone.listener < LISTENERS_MAX) {
             phones_claim(e->phones, phone.listener, &phone.source, phone.phone);
             if (mine)
                 keepalive_claim(e, &phone, aor);

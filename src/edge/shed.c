@@ -192,7 +192,8 @@ void shed_done(struct edge *e, const struct relay *r)
 {
     if (r->method == SIP_M_REGISTER)
         flow_has_registered(e, r->from.flow);
-    guard_done(e->guard, r->method == SIP_M_REGISTER ? CLASS_REGISTER : CLASS_CALL, e->now);
+    if (!r->in_dialog) /* a BYE is no second call that was asked for */
+        guard_done(e->guard, r->method == SIP_M_REGISTER ? CLASS_REGISTER : CLASS_CALL, e->now);
 }
 
 /* Another worker answers on a connection of ours. */

@@ -603,6 +603,26 @@ static void load(struct world *w, const char *record, size_t n)
     world_restart_clock(w);
 }
 
+/* A record may have been written by a program that has more listeners than we do. */
+static void a_listener_that_cannot_be_is_not_pinged_from(void **state)
+{
+    (void)state;
+    enum { LISTENER_AT = 78 };
+    char record[4096];
+    size_t n = stored_record(record, sizeof record, "Contact: <sip:p@x>;expires=100\n");
+    struct slice rest = slice_of(record, n);
+    struct record one;
+    assert_int_equal(record_next(&rest, &one), 1);
+    char *listener = record + (one.value.p - record) + LISTENER_AT;
+    assert_int_equal(*listener, 0);
+    *listener = (char)200;
+    struct world *w = with_registrar(0, 1);
+    load(w, record, n);
+    world_run(w, 60000);
+    assert_int_equal(counted(w)->udp_pings, 0);
+    done(w);
+}
+
 /* Whose registrar it is pings those that it finds in the store, until one registers with the worker
  * that hears it. */
 static void after_a_restart(void **state)
@@ -709,6 +729,7 @@ int main(void)
         cmocka_unit_test(jitter_only_shortens),
         cmocka_unit_test(for_as_long_as_our_registrar_granted),
         cmocka_unit_test(by_the_worker_that_hears_it),
+        cmocka_unit_test(a_listener_that_cannot_be_is_not_pinged_from),
         cmocka_unit_test(after_a_restart),
         cmocka_unit_test(after_a_restart_not_for_longer),
         cmocka_unit_test(after_a_restart_nobody_twice),
