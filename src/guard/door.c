@@ -183,6 +183,8 @@ enum guard_why guard_accept(struct guard *g, uint8_t transport, const struct add
             take_rates(g, at, now);
         over_rate(g, GUARD_CONNECTS, why);
     }
+    if (why == GUARD_SOURCE_RATE || why == GUARD_SOURCE_FULL)
+        held__refused(g, at.self, now);
     why = answer(g, at, why);
     if (why == GUARD_FINE) {
         d->connections++;

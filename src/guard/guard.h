@@ -181,7 +181,8 @@ enum guard_why guard_refused_connected(struct guard *g, const struct addr *sourc
 /* Sources and denied prefixes that are refused and go on sending (64 times and more), most
  * persistent first, for a filter in the kernel. Returns how many of at most `max`. Never a ban that
  * only datagrams led to, for the filter would stop the true owner's connections; in report-only
- * mode no ban at all. guard_refused() and guard_accept() count the persistence. */
+ * mode no ban at all. guard_refused() and guard_accept() count the persistence. Behind them stand
+ * those who connect too often and do not stop: held off for some seconds, banned they are not. */
 unsigned guard_persistent(const struct guard *g, struct prefix *ret_prefixes, unsigned max,
                           mono_ns now);
 /* The same and those that only datagrams led to, for a filter of datagrams alone: it drops what

@@ -101,6 +101,23 @@ void source__forget(struct guard *g, const struct prefix *p);
 /* The persistent whose ban is over leave. */
 void source__review(struct guard *g, mono_ns now);
 
+/* ---- held.c: who connects too often, and goes on ------------------------------------------------
+ */
+enum { HELD_MAX = 8 };
+struct held {
+    struct prefix prefix;
+    mono_ns since, until; /* of those counted; of being held, 0: not */
+    uint32_t refused;     /* since then */
+};
+struct helds {
+    struct held at[HELD_MAX];
+    uint64_t version;
+};
+/* A connection of its was refused for its own number or rate. */
+void held__refused(struct guard *g, const struct source *x, mono_ns now);
+/* Returns how many of at most `max` are held. */
+unsigned held__list(const struct guard *g, struct prefix *ret_prefixes, unsigned max, mono_ns now);
+
 /* ---- list.c ----------------------------------------------------------------------------------
  */
 enum { LIST_ITEMS_MAX = 256, LIST_CELLS = 1024 };
@@ -185,6 +202,7 @@ struct guard {
     struct prng prng;
     struct guard_counters count;
     struct sources sources;
+    struct helds helds;
     struct lists lists;
     struct door door;
     struct delay delay;

@@ -471,7 +471,7 @@ static void enlist(struct guard *g, struct source *x, mono_ns now)
 
 uint64_t guard_persistent_version(const struct guard *g)
 {
-    return g->sources.persistent_version + g->lists.persistent_version;
+    return g->sources.persistent_version + g->lists.persistent_version + g->helds.version;
 }
 
 /* Puts it where it belongs by its count; the least falls off the end. */
@@ -518,7 +518,8 @@ static unsigned persistent(const struct guard *g, bool proven, struct prefix *re
 unsigned guard_persistent(const struct guard *g, struct prefix *ret_prefixes, unsigned max,
                           mono_ns now)
 {
-    return persistent(g, true, ret_prefixes, max, now);
+    unsigned n = persistent(g, true, ret_prefixes, max, now);
+    return n + held__list(g, ret_prefixes + n, max - n, now);
 }
 
 unsigned guard_persistent_datagrams(const struct guard *g, struct prefix *ret_prefixes,
