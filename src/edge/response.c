@@ -42,11 +42,17 @@ static struct slice without_via(struct edge *e)
     return n < 0 ? SLICE_NONE : slice_of(p, (size_t)n);
 }
 
-/* The target's 100 is hop by hop. Ours, if it has not gone yet, says the same and goes now. */
-static void pass_trying(struct edge *e, struct relay *r)
+/* The target's 100 is hop by hop. Ours, if it has not gone yet, says the same and goes now: in its
+ * words, if nobody outside has written them, for what its Vias say would be taken for ours (oc, RFC
+ * 7339). */
+static void pass_trying(struct edge *e, struct relay *r, const struct try *t)
 {
     if (!r->trying_due || r->answered)
         return;
+    if (t->hop.side == SIDE_OUTSIDE) {
+        relay_answer(e, r, 100, SLICE_NONE, SLICE_NONE);
+        return;
+    }
     struct slice bytes = without_via(e);
     if (bytes.n > 0)
         relay_send_up(e, r, 100, bytes);
@@ -69,7 +75,7 @@ static void pass_provisional(struct edge *e, struct relay *r, struct try *t)
         if (r->forks && !t->abandoned)
             t->no_answer_at = MONO_NONE; /* the phone itself says so */
         t->heard_100 = true;
-        pass_trying(e, r);
+        pass_trying(e, r, t);
         return;
     }
     if (t->abandoned) {

@@ -235,6 +235,52 @@ static void we_tell_who_asks(void **state)
     drained(w);
 }
 
+/* What a phone writes into the Via of who stands before us does not go there as our word. */
+static void a_phone_does_not_speak_for_us(void **state)
+{
+    (void)state;
+    static const struct slice domains[] = {{"example.com", 11}};
+    struct world *w = guarded();
+    w->rule[0] = (struct edge_rule){.from = RULE_ANY, .role = ROLE_REGISTRAR};
+    w->opts.edge.registrar = (struct registrar_opts){.on = true,
+                                                     .domains = domains,
+                                                     .domain_count = 1,
+                                                     .expires_max_s = 7200,
+                                                     .expires_default_s = 3600,
+                                                     .contacts_max = 4};
+    w->opts.limits.bindings = 16;
+    w->opts.edge.trying_delay = 100 * NS_MS;
+    w->workers = 1;
+    world_start(w);
+    world_udp(w, 0, "bob",
+              "REGISTER sip:example.com SIP/2.0\n"
+              "Via: SIP/2.0/UDP 192.168.1.2;branch=z9hG4bK-reg;rport\n"
+              "Max-Forwards: 70\nFrom: <sip:bob@example.com>;tag=r\n"
+              "To: <sip:bob@example.com>\nCall-ID: reg\nCSeq: 1 REGISTER\n"
+              "Contact: <sip:bob@192.168.1.2>\n\n");
+    world_udp(w, 2, "proxy",
+              "INVITE sip:bob@example.com SIP/2.0\n"
+              "Via: SIP/2.0/UDP 10.1.0.99:5060;branch=z9hG4bK-up;oc;oc-algo=\"loss\"\n"
+              "Max-Forwards: 70\nFrom: <sip:a@example.com>;tag=a\n"
+              "To: <sip:bob@example.com>\nCall-ID: up\nCSeq: 1 INVITE\n"
+              "Contact: <sip:a@10.1.0.99>\n\n");
+    char *plain = world_response(w, "bob", "INVITE", 100, "", NULL), *text;
+    char *at = strstr(plain, ";oc;");
+    assert_non_null(at);
+    assert_true(
+        asprintf(&text, "%.*s;oc=100;oc-validity=3600000%s", (int)(at - plain), plain, at + 3) > 0);
+    world_udp(w, 0, "bob", text);
+    free(text);
+    free(plain);
+    const char *m = world_last(w, "proxy");
+    assert_int_equal(strncmp(m, "SIP/2.0 100", 11), 0);
+    assert_null(strstr(m, "oc=100"));
+    world_answer(w, "bob", "INVITE", 486, NULL);
+    world_forget(w);
+    world_drain(w, 8000000);
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -245,6 +291,7 @@ int main(void)
         cmocka_unit_test(a_callee_has_no_say),
         cmocka_unit_test(a_target_is_not_held_to_the_word_of_one_before_it),
         cmocka_unit_test(we_tell_who_asks),
+        cmocka_unit_test(a_phone_does_not_speak_for_us),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
