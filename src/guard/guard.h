@@ -19,7 +19,6 @@
 #define WEIR_GUARD_H
 
 #include "base/base.h"
-#include "base/limits.h"
 
 /* ---- loops (loop.c) --------------------------------------------------------------------------
  */
