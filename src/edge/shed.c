@@ -196,11 +196,30 @@ void shed_done(struct edge *e, const struct relay *r)
         guard_done(e->guard, r->method == SIP_M_REGISTER ? CLASS_REGISTER : CLASS_CALL, e->now);
 }
 
-/* Another worker answers on a connection of ours. */
+/* A message of ours: is it an answer to a REGISTER? */
+static bool answers_register(struct slice m)
+{
+    static const struct slice method = {"REGISTER", 8};
+    while (m.n > 2) {
+        struct slice line = slice_take(m, slice_find(m, '\n'));
+        struct slice name = slice_trim(slice_take(line, slice_find(line, ':')));
+        m = slice_drop(m, line.n + 1);
+        line = slice_trim(line);
+        if (line.n == 0)
+            return false;
+        if (slice_equal_nocase(name, SLICE("cseq")))
+            return line.n > method.n && slice_equal(slice_drop(line, line.n - method.n), method);
+    }
+    return false;
+}
+
+/* Another worker answers on a connection of ours. Who has asked to be registered may have been
+ * refused, and have called somebody who answers. */
 void shed_done_elsewhere(struct edge *e, struct flow_id flow, struct slice answer)
 {
     struct flow *w = flow_get(e->flows, flow);
-    if (w != NULL && w->asked_register && slice_starts_with(answer, SLICE("SIP/2.0 2")))
+    if (w != NULL && w->asked_register && !w->registered &&
+        slice_starts_with(answer, SLICE("SIP/2.0 2")) && answers_register(answer))
         flow_has_registered(e, flow);
 }
 

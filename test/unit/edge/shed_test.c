@@ -335,6 +335,54 @@ static void who_is_banned_where_a_user_is_is_refused_there(void **state)
     }
 }
 
+static void answered_elsewhere(struct world *w, struct flow_id flow, const char *status,
+                               const char *cseq)
+{
+    char bytes[1024];
+    struct hand head = {.kind = HAND_SEND, .flow = flow};
+    int n = snprintf(bytes + sizeof head, sizeof bytes - sizeof head,
+                     "SIP/2.0 %s\r\n"
+                     "Via: SIP/2.0/TCP 192.168.1.9;branch=z9hG4bK-x\r\n"
+                     "From: <sip:bob@example.com>;tag=c\r\nTo: <sip:REGISTER>;tag=w\r\n"
+                     "Call-ID: x\r\nCSeq: %s\r\nContent-Length: 17\r\n\r\nCSeq: 1 REGISTER\n",
+                     status, cseq);
+    head.len = (uint32_t)n;
+    memcpy(bytes, &head, sizeof head);
+    world_step(w, &(struct event){.kind = EV_HANDED,
+                                  .flow = flow,
+                                  .bytes = slice_of(bytes, sizeof head + head.len)});
+}
+
+/* It asks another worker to register it, in vain, and is answered when it calls somebody. */
+static void an_answer_to_a_call_makes_nobody_known(void **state)
+{
+    (void)state;
+    static const struct slice domains[] = {{"example.com", 11}};
+    struct hash_seed seed = {7, 8};
+    struct world *w = guarded();
+    w->rule[0] = (struct edge_rule){.from = RULE_ANY, .role = ROLE_REGISTRAR};
+    w->opts.edge.registrar = (struct registrar_opts){
+        .on = true, .domains = domains, .domain_count = 1, .contacts_max = 4};
+    w->opts.limits.bindings = 16;
+    w->worker = 1 - registrar_owner(&seed, SLICE("bob@example.com"), 2);
+    w->workers = 2;
+    world_start(w);
+    struct addr carol = world_peer("carol");
+    struct flow_id flow = world_accept(w, 1, "carol");
+    world_tcp(w, flow,
+              "REGISTER sip:example.com SIP/2.0\n"
+              "Via: SIP/2.0/TCP 192.168.1.9;branch=z9hG4bK-vain\nMax-Forwards: 70\n"
+              "From: <sip:bob@example.com>;tag=c\nTo: <sip:bob@example.com>\n"
+              "Call-ID: vain\nCSeq: 1 REGISTER\nContact: <sip:c@192.168.1.9>\n\n");
+    assert_int_equal(w->handed_count, 1);
+    answered_elsewhere(w, flow, "200 OK", "7 INVITE");
+    answered_elsewhere(w, flow, "401 Unauthorized", "1 REGISTER");
+    assert_false(guard_is_known(engine_guard(w->engine), &carol, w->now));
+    answered_elsewhere(w, flow, "200 OK", "2 REGISTER");
+    assert_true(guard_is_known(engine_guard(w->engine), &carol, w->now));
+    world_free(w);
+}
+
 /* Whoever writes the address of a phone into his datagrams gets its connections refused as little
  * as anybody's. */
 static void a_datagram_proves_nothing(void **state)
@@ -487,6 +535,7 @@ int main(void)
         cmocka_unit_test(what_is_handed_over_hides_no_delay),
         cmocka_unit_test(who_is_banned_where_a_user_is_is_refused_there),
         cmocka_unit_test(a_datagram_proves_nothing),
+        cmocka_unit_test(an_answer_to_a_call_makes_nobody_known),
         cmocka_unit_test(who_is_over_his_limit_stands_in_no_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
