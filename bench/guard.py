@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the front door holds: avalanches of phones, steady calls during them, goodput against offered
-load, attackers among callers, what a refusal costs, phones that move away.
+"""What the front door holds: avalanches of phones, steady calls during them, goodput against
+offered load, attackers among callers, what a refusal costs, phones that move away.
 
 Weir has one worker and one core, whoever makes the load has the other."""
 import json
 import os
-import re
 import statistics
 import subprocess
 import threading
@@ -211,8 +210,8 @@ def part_storm_good(t, args, out):
 # ---- goodput ----------------------------------------------------------------------------------
 
 class Quota:
-    """Less of a core than all of it, by the kernel's bandwidth control: so that callers and servers,
-    which share one core, offer ten times what weir can do."""
+    """Less of a core than all of it, by the kernel's bandwidth control: so that callers and
+    servers, which share one core, offer ten times what weir can do."""
     HOME = "/sys/fs/cgroup/cpu"
     PERIOD_US = 10000
 
@@ -277,6 +276,7 @@ def part_goodput(t, args, out):
         "listeners": [{"bind": f"udp://{t.ip(1)}:5060", "side": "outside"},
                       {"bind": f"udp://{t.ip(2)}:5060", "side": "inside"}],
         "pools": {"border": {"targets": [f"udp://{t.ip(10)}:5060"], "health": "off"}},
+        "limits": {"transactions": 2000000},  # two of each call linger for 32 s
         "routes": [{"from": "outside", "to": "border"}]}))
     share = 0.15
     before = threads_ns([weir.pid])
@@ -290,6 +290,7 @@ def part_goodput(t, args, out):
     out.row(f"calls: CPU of weir, of the load tool for each; capacity at {share:.0%} of a core",
             f"{us:.0f}, {load_us:.0f} µs; {capacity:.0f}/s", "", goodput_call_us=us,
             goodput_load_us=load_us, goodput_capacity=capacity)
+    go_first()
     for factor in (0.5, 1, 1.5, 2, 3, 5, 7, 10):
         load_before = counted(weir)
         cpu = threads_ns([weir.pid])
@@ -337,7 +338,8 @@ def edge_for_all(t, n=1, **more):
         "node": {"name": f"edge-{n}", "workers": 1},
         "listeners": [{"bind": f"udp://{t.ip(n)}:5060", "side": "outside"},
                       {"bind": f"tcp://{t.ip(n)}:5060", "side": "outside"},
-                      {"bind": f"tls://{t.ip(n)}:5061", "side": "outside", "cert": cert, "key": key},
+                      {"bind": f"tls://{t.ip(n)}:5061", "side": "outside", "cert": cert,
+                       "key": key},
                       {"bind": f"udp://{t.ip(n + 200)}:5060", "side": "inside"}],
         "pools": {"border": {"targets": [f"udp://{t.ip(10)}:5060"], "health": "off"}},
         "routes": [{"from": "outside", "method": "REGISTER", "to": "registrar"},
@@ -446,7 +448,8 @@ def part_attacker(t, args, out):
         out.row("   delay p99", f"{p99[0]:.0f}, {p99[1]:.0f} µs", "",
                 **{f"attacker_{kind}_p99_us": p99, f"attacker_{kind}": attack})
         out.row("   of a core: the attacker, weir (without: "
-                f"{idle / 10:.1f} %)", f"{attack['load'] / 10:.0f} %, {attack['weir'] / 10:.1f} %", "")
+                f"{idle / 10:.1f} %)",
+                f"{attack['load'] / 10:.0f} %, {attack['weir'] / 10:.1f} %", "")
     ends.check(weir.alive(), "weir lives")
 
 
@@ -575,7 +578,8 @@ def show_legit(out, key, what, calm, got, count):
         "never" if x is None else f"{x:.2f}" for x in reversed(at)) + " s", "",
             **{f"{key}_99_s": at[1], f"{key}_calm_99_s": at[0]})
     out.row("   tries again; connection p99", f"{got['retries']}; "
-            f"{got['connection_us']['p99'] / 1000:.0f} ms", "", **{f"{key}_retries": got["retries"]})
+            f"{got['connection_us']['p99'] / 1000:.0f} ms", "",
+            **{f"{key}_retries": got["retries"]})
 
 
 def part_slowloris(t, args, out):
@@ -613,8 +617,8 @@ def part_handshakes(t, args, out):
         before, cpu, start = counted(weir), threads_ns([weir.pid]), time.monotonic()
         known = register(t, count, f"handshakes-{mode}-known").result(90)
         share = (threads_ns([weir.pid]) - cpu) / 1e9 / (time.monotonic() - start)
-        show_legit(out, f"handshakes_{mode}_known", f"{mode} at {rate:,}/s: known phones registered",
-                   calm, known, count)
+        show_legit(out, f"handshakes_{mode}_known",
+                   f"{mode} at {rate:,}/s: known phones registered", calm, known, count)
         new = register(t, count, f"handshakes-{mode}-new",
                        ("--user", "new", "--sources", "127.48.0.0/12")).result(90)
         show_legit(out, f"handshakes_{mode}_new", "   new phones registered", calm, new, count)
