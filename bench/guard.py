@@ -213,7 +213,7 @@ class Quota:
     """Less of a core than all of it, by the kernel's bandwidth control: so that callers and
     servers, which share one core, offer ten times what weir can do."""
     HOME = "/sys/fs/cgroup/cpu"
-    PERIOD_US = 10000
+    PERIOD_US = 5000
 
     def __init__(self, t, pid, share):
         self.path = os.path.join(self.HOME, f"weir-bench-{pid}")
@@ -278,7 +278,7 @@ def part_goodput(t, args, out):
         "pools": {"border": {"targets": [f"udp://{t.ip(10)}:5060"], "health": "off"}},
         "limits": {"transactions": 2000000},  # two of each call linger for 32 s
         "routes": [{"from": "outside", "to": "border"}]}))
-    share = 0.15
+    share = 0.2
     before = threads_ns([weir.pid])
     got = offered(t, 500, 4)
     us = (threads_ns([weir.pid]) - before) / 1000 / got["ok"]
