@@ -188,6 +188,9 @@ unsigned guard_persistent(const struct guard *g, struct prefix *ret_prefixes, un
  * guard_refused() refuses. */
 unsigned guard_persistent_datagrams(const struct guard *g, struct prefix *ret_prefixes,
                                     unsigned max, mono_ns now);
+/* When the refusal of such a prefix ends, for connections as well: its ban, or what an operator
+ * said, whichever lasts longer. 0: it is refused no more; MONO_NONE: it has no end. */
+mono_ns guard_persistent_until(const struct guard *g, const struct prefix *p, mono_ns now);
 /* Changes whenever these lists have to be asked for again. */
 uint64_t guard_persistent_version(const struct guard *g);
 

@@ -528,6 +528,25 @@ unsigned guard_persistent_datagrams(const struct guard *g, struct prefix *ret_pr
     return persistent(g, false, ret_prefixes, max, now);
 }
 
+mono_ns guard_persistent_until(const struct guard *g, const struct prefix *p, mono_ns now)
+{
+    const struct list *l = &g->lists.operators;
+    const struct source *x = by_prefix(g, p);
+    mono_ns until = 0;
+    for (uint32_t i = 0; i < l->count; i++) {
+        const struct list_item *item = &l->item[i];
+        if (item->deny && item->until > now && item->until > until && item->at.bits == p->bits &&
+            addr_same_host(&item->at.net, &p->net))
+            until = item->until;
+    }
+    if (x != NULL && !g->opts->report_only && source__prefix(g, x).bits == p->bits &&
+        source__is_banned(g, x, true, now)) {
+        mono_ns ends = mono_add(g->sources.born, (dur_ns)x->ban_ends << SOURCE_TICK_SHIFT);
+        until = ends > until ? ends : until;
+    }
+    return until;
+}
+
 struct source *source__barred(struct guard *g, struct sight at, bool proven, mono_ns now)
 {
     struct source *x = NULL;
