@@ -34,6 +34,14 @@ struct config_tls_client {
 
 enum config_log_format { CONFIG_LOG_JSON, CONFIG_LOG_LOGFMT };
 
+/* Sets of nftables that bans are put into: `set` for IPv4, the same name with _6 behind for IPv6.
+ */
+enum { CONFIG_NFT_NAME_MAX = 32 };
+struct config_nftables {
+    struct slice family; /* inet, ip, ip6; empty = off */
+    struct slice table, set;
+};
+
 /* A snapshot. Read-only once loaded; everything that it points to lives and dies with it. */
 struct config {
     struct engine_opts engine;
@@ -53,12 +61,13 @@ struct config {
     uint16_t tls_client_count;             /* 0: no target is tls:// */
     struct slice ticket_secret; /* what session tickets are sealed with: derived from the fleet's
                                    secrets.tokens, newest first, 32 bytes each */
-    uint32_t handshakes_max;    /* TLS handshakes under way, per worker */
-    dur_ns handshake_within;    /* accepted to handshake (and upgrade) done */
-    struct slice state;         /* folder of the registrar's bindings; empty = no registrar */
-    uint64_t state_bytes_max;   /* LMDB map size */
-    struct slice path;          /* of the file, for messages */
-    void *memory;               /* config's own */
+    struct config_nftables nftables;
+    uint32_t handshakes_max;  /* TLS handshakes under way, per worker */
+    dur_ns handshake_within;  /* accepted to handshake (and upgrade) done */
+    struct slice state;       /* folder of the registrar's bindings; empty = no registrar */
+    uint64_t state_bytes_max; /* LMDB map size */
+    struct slice path;        /* of the file, for messages */
+    void *memory;             /* config's own */
 };
 
 /* Reads, expands ${ENV}, validates completely, resolves target names. Every error goes to `errors`

@@ -153,6 +153,7 @@ enum value_type {
     V_REALM,    /* text that can stand between quotes and colons */
     V_ROUTE,    /* values of a Route header */
     V_CONTACT,  /* a SIP URI in <> */
+    V_NFT_SET,  /* family, table and set of nftables -> struct config_nftables */
     V_MAP,      /* of the keys of `sub` */
     V_LIST,     /* of `item` -> struct list */
     V_NAMED,    /* NAME: item -> struct list */

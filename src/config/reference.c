@@ -62,6 +62,7 @@ static void put_type(struct text *t, const struct field *f)
         [V_REALM] = "text",
         [V_ROUTE] = "route",
         [V_CONTACT] = "contact",
+        [V_NFT_SET] = "family, table and set",
         [V_MAP] = "mapping",
         [V_LIST] = "list of ",
         [V_NAMED] = "mapping of names to ",

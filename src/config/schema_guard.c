@@ -222,6 +222,17 @@ static const struct field guard_fields[] = {
      .max = GUARD_EXEMPT_MAX,
      .help = "Networks that are never limited nor banned. `trusted` ones and what comes in on "
              "inside listeners are not, either."},
+    {.key = "nftables",
+     .type = V_NFT_SET,
+     PUT(c.nftables),
+     .standard = "off",
+     .zero = "off",
+     .help =
+         "Family, table and set of nftables that bans are put into, for the whole host: "
+         "`inet filter weir_bans`. IPv6 networks go into the set of that name with `_6` behind. "
+         "Both are Weir's alone; a rule of yours drops what they hold. [How to make "
+         "them](operating.md#bans-for-the-whole-host). Not what datagrams alone led to, and "
+         "with `report_only` only what an operator denied."},
     {.key = "shed", .type = V_MAP, .sub = &shed_schema, .help = "When there is too much to do."},
     {.key = "emergency",
      .type = V_LIST,

@@ -676,6 +676,51 @@ static bool read_contact(struct report *r, const struct field *f, const struct n
     return true;
 }
 
+/* What nft reads as a name without quotes. */
+static bool is_nft_name(struct slice s)
+{
+    bool fine =
+        s.n >= 1 && s.n <= CONFIG_NFT_NAME_MAX && s.p[0] != '-' && (s.p[0] < '0' || s.p[0] > '9');
+    for (size_t i = 0; fine && i < s.n; i++)
+        fine = is_name_letter(s.p[i]) && s.p[i] != '.';
+    return fine;
+}
+
+static bool read_nft_set(struct report *r, const struct field *f, const struct node *n, void *at)
+{
+    (void)f;
+    struct config_nftables c;
+    struct slice *const words[] = {&c.family, &c.table, &c.set};
+    struct slice rest = slice_trim(n->text);
+    for (size_t i = 0; i < 3; i++) {
+        *words[i] = slice_take(rest, slice_find(rest, ' '));
+        rest = slice_trim(slice_drop(rest, words[i]->n));
+    }
+    if (c.set.n == 0 || rest.n > 0) {
+        report_at(r, n->at, "`%s` is not a family, a table and a set; write inet filter weir_bans",
+                  shown(r, n));
+        return false;
+    }
+    if (!slice_equal(c.family, SLICE("inet")) && !slice_equal(c.family, SLICE("ip")) &&
+        !slice_equal(c.family, SLICE("ip6"))) {
+        report_at(r, n->at,
+                  "`%s` is not a family of tables with a set of addresses; write inet, ip "
+                  "or ip6",
+                  report_show(r, c.family));
+        return false;
+    }
+    if (!is_nft_name(c.table) || !is_nft_name(c.set)) {
+        report_at(r, n->at,
+                  "`%s` is not a name of a %s; write 1 to %d letters, digits, `_` or `-`, a letter "
+                  "or `_` first",
+                  report_show(r, is_nft_name(c.table) ? c.set : c.table),
+                  is_nft_name(c.table) ? "set" : "table", CONFIG_NFT_NAME_MAX);
+        return false;
+    }
+    memcpy(at, &c, sizeof c);
+    return true;
+}
+
 /* ---- all ------------------------------------------------------------------------------------- */
 
 bool value_read(struct report *r, const struct field *f, const struct node *n, void *at)
@@ -687,11 +732,11 @@ bool value_read(struct report *r, const struct field *f, const struct node *n, v
         [V_METHOD] = read_method,       [V_PATH] = read_path,       [V_URI] = read_uri,
         [V_HOSTPORT] = read_advertised, [V_PREFIX] = read_prefix,   [V_SIZE] = read_size,
         [V_HOST] = read_host,           [V_ORIGIN] = read_origin,   [V_REALM] = read_realm,
-        [V_ROUTE] = read_route,         [V_CONTACT] = read_contact,
+        [V_ROUTE] = read_route,         [V_CONTACT] = read_contact, [V_NFT_SET] = read_nft_set,
     };
     MUST(f->type < sizeof readers / sizeof readers[0]);
     if (f->zero != NULL && slice_equal(n->text, slice_cstr(f->zero))) {
-        store(at, f->size, 0);
+        memset(at, 0, f->size);
         return true;
     }
     return readers[f->type](r, f, n, at);

@@ -118,7 +118,7 @@ static bool is_due(const struct worker *w, uint64_t version)
     const struct filter *f = &w->filter;
     dur_ns since = mono_since(w->now, f->asked_at);
     return f->stale || (version != f->version && since >= CHANGE_NOT_WITHIN) ||
-           (is_in_use(f) && since >= LOOK_AGAIN);
+           ((is_in_use(f) || f->untold) && since >= LOOK_AGAIN);
 }
 
 static bool is_same(const struct filter_list *a, const struct filter_list *b)
@@ -148,6 +148,17 @@ static void apply_all(struct worker *w)
     }
 }
 
+static void tell_bans(struct worker *w, const struct filter_list *l)
+{
+    const struct guard *g = engine_guard(w->engine);
+    struct ban_list bans = {.count = l->count};
+    for (unsigned i = 0; i < l->count; i++) {
+        bans.ban[i].at = l->prefix[i];
+        bans.ban[i].until = guard_persistent_until(g, &l->prefix[i], w->now);
+    }
+    w->filter.untold = !bans_tell(w, &bans);
+}
+
 void filter_look(struct worker *w)
 {
     struct filter *f = &w->filter;
@@ -166,6 +177,7 @@ void filter_look(struct worker *w)
     bool same = !f->stale && is_same(&lists[0], &f->list[0]) && is_same(&lists[1], &f->list[1]);
     f->version = version;
     f->asked_at = w->now;
+    tell_bans(w, &lists[FILTER_STREAMS]);
     if (same)
         return;
     memcpy(f->list, lists, sizeof lists);
@@ -176,5 +188,6 @@ void filter_look(struct worker *w)
 
 mono_ns filter_deadline(const struct worker *w)
 {
-    return is_in_use(&w->filter) ? mono_add(w->filter.asked_at, LOOK_AGAIN) : MONO_NONE;
+    const struct filter *f = &w->filter;
+    return is_in_use(f) || f->untold ? mono_add(f->asked_at, LOOK_AGAIN) : MONO_NONE;
 }

@@ -366,6 +366,15 @@ enum { UNKEPT_MAX = 4096 };
 /* What the kernel drops for us: see filter.c. */
 enum { FILTER_PREFIXES_MAX = 64, FILTER_CODE_MAX = FILTER_PREFIXES_MAX * 9 + 1 };
 enum { FILTER_DATAGRAMS, FILTER_STREAMS, FILTER_LISTS };
+/* What a worker has told main of FILTER_STREAMS: see nft.c. */
+struct ban {
+    struct prefix at;
+    mono_ns until; /* MONO_NONE: for ever */
+};
+struct ban_list {
+    uint32_t count;
+    struct ban ban[FILTER_PREFIXES_MAX];
+};
 struct filter {
     uint64_t version; /* of the guard's lists */
     mono_ns asked_at;
@@ -374,6 +383,8 @@ struct filter {
         uint32_t count; /* 0: no socket has one */
         struct prefix prefix[FILTER_PREFIXES_MAX];
     } list[FILTER_LISTS];
+    bool untold; /* main's ring had no room for the last change */
+    struct ban_list told;
 };
 
 struct worker {
@@ -568,6 +579,69 @@ struct sock_filter;
 unsigned filter_write(struct sock_filter *code, const struct prefix *prefixes, unsigned count,
                       uint8_t family);
 
+/* ---- nft.c: bans for the whole host ------------------------------------------------------------
+ */
+
+#define BANS_ID                                                                                    \
+    UINT64_MAX /* of an answer that nobody asked for: a worker's struct ban, all of them           \
+                */
+
+/* Worker's side: sends main the list when it is another than the last. False: no room now. */
+bool bans_tell(struct worker *w, const struct ban_list *bans);
+
+enum { NFT_BANS_MAX = 256, NFT_SETS = 2, NFT_COMMAND_BYTES = 32 * 1024 };
+
+/* One set of the kernel's, of one family. */
+struct nft_set {
+    uint8_t family;
+    bool wanted;        /* a listener outside has its family */
+    bool stale;         /* a list has changed since it was written, or it never was */
+    bool is_written;    /* it holds `ban`; else it may hold anything */
+    uint32_t failures;  /* in a row */
+    mono_ns not_before; /* the next run */
+    mono_ns again_at;   /* elements that end before their ban are written again */
+    uint32_t count;
+    struct ban ban[NFT_BANS_MAX];
+};
+
+struct nft {
+    struct config_nftables target; /* in `words`; no family: off */
+    char words[3][CONFIG_NFT_NAME_MAX];
+    bool leaving; /* the target is another now, and the sets of this one are emptied */
+    struct nft_set set[NFT_SETS];
+    const char *program;     /* NULL: where distributions have it */
+    struct nft_set *running; /* NULL: no process is under way */
+    pid_t pid;
+    int pidfd, in_fd, said_fd; /* -1 = none */
+    bool killed;
+    mono_ns began, until;
+    uint32_t next_count; /* what this run writes */
+    struct ban next[NFT_BANS_MAX];
+    char commands[NFT_COMMAND_BYTES];
+    uint32_t workers;
+    struct ban_list of[]; /* each worker's, as it told last */
+};
+
+/* NULL: no memory. */
+struct nft *nft_new(uint32_t workers);
+void nft_free(struct nft *nft);
+/* What a worker told. */
+void nft_take(struct nft *nft, uint32_t worker, struct slice bans);
+/* Begins, watches and ends runs, as `c` wants it; never waits. When nft_deadline() has come, or the
+ * descriptor of nft_poll() (-1 = none) is readable. */
+struct pollfd;
+void nft_tick(struct nft *nft, const struct config *c, mono_ns now);
+struct pollfd nft_poll(const struct nft *nft);
+mono_ns nft_deadline(const struct nft *nft, mono_ns now);
+
+/* All bans of one family that are in force, sorted, none within another; where there are more than
+ * `max`, the most persistent of each worker. Returns how many. */
+uint32_t nft_merge(const struct ban_list *of, uint32_t workers, uint8_t family, mono_ns now,
+                   struct ban *ret_bans, uint32_t max);
+/* The commands that have the set hold just these. */
+void nft_write(struct text *t, const struct config_nftables *c, uint8_t family,
+               const struct ban *bans, uint32_t count, mono_ns now);
+
 /* stream_read.c: bytes have come; the same when it need not wait for its turn; and a message did
  * not come whole in time. */
 void conn_read(struct worker *w, struct conn *c);
@@ -741,6 +815,7 @@ struct net {
     struct logger *logger;
     struct resolver *resolver;
     struct control *control;
+    struct nft *nft;
     struct store *store; /* NULL: this process keeps no bindings */
     int64_t loaded;      /* records that it had at start */
     uint32_t started;    /* workers whose threads run */

@@ -162,6 +162,8 @@ bool answers_take(struct net *net, uint64_t want, int *ret_error)
             if (want != 0 && a.id == want) {
                 came = true;
                 *ret_error = a.error;
+            } else if (a.id == BANS_ID) {
+                nft_take(net->nft, i, slice_of(r.p + sizeof a, a.len));
             } else if (net->control != NULL) {
                 control_answer(net->control, i, &a, slice_of(r.p + sizeof a, a.len));
             }

@@ -14,7 +14,13 @@
 #include <unistd.h>
 #include "net/net_int.h"
 
-enum { DESCRIPTORS_SPARE = 64, CONNECTIONS_MIN = 16, DRAIN_LOOK_MS = 50, TICK_MS = 1000 };
+enum {
+    DESCRIPTORS_SPARE = 64,
+    CONNECTIONS_MIN = 16,
+    DRAIN_LOOK_MS = 50,
+    TICK_MS = 1000,
+    LONG_WAIT_MS = 60000
+};
 
 /* ---- start ----------------------------------------------------------------------------------- */
 
@@ -119,7 +125,8 @@ static int start(struct net *net)
     int status = keeping_open(net, stderr);
     if (status != 0)
         return status;
-    if (open_listeners(net) != 0 || inbox_init(&net->inbox) != 0)
+    net->nft = nft_new(net->workers);
+    if (net->nft == NULL || open_listeners(net) != 0 || inbox_init(&net->inbox) != 0)
         return EXIT_FAILURE;
     net->control = control_open(net, net->config->control, stderr);
     if (net->control == NULL)
@@ -141,6 +148,7 @@ static void stop(struct net *net)
     resolver_stop(net->resolver);
     logger_stop(net->logger);
     control_close(net->control);
+    nft_free(net->nft);
     for (uint32_t i = 0; i < net->workers; i++)
         worker_free(net->worker[i]);
     listeners_tls_free(net->tls);
@@ -226,24 +234,36 @@ static bool take_signal(struct net *net, int fd)
     return true;
 }
 
+/* How long main may wait, in ms; -1 = until somebody knocks. */
+static int wait_of(struct net *net)
+{
+    int wait = net->draining ? DRAIN_LOOK_MS : control_is_busy(net->control) ? TICK_MS : -1;
+    mono_ns now = mono_now(), at = nft_deadline(net->nft, now);
+    if (at != MONO_NONE) {
+        dur_ns left = mono_since(at, now) / NS_MS + (at > now);
+        int ms = left < LONG_WAIT_MS ? (int)left : LONG_WAIT_MS;
+        wait = wait < 0 || ms < wait ? ms : wait;
+    }
+    return inbox_may_sleep(&net->inbox) ? wait : 0;
+}
+
 static void serve(struct net *net, int signal_fd)
 {
     bool go_on = true;
     while (go_on) {
-        struct pollfd fds[2 + CONTROL_POLL_MAX] = {
+        nft_tick(net->nft, net->config, mono_now());
+        struct pollfd fds[3 + CONTROL_POLL_MAX] = {
             {.fd = signal_fd, .events = POLLIN},
             {.fd = net->inbox.wake_fd, .events = POLLIN},
+            nft_poll(net->nft),
         };
-        unsigned count = control_poll(net->control, fds + 2);
-        int wait = net->draining ? DRAIN_LOOK_MS : control_is_busy(net->control) ? TICK_MS : -1;
-        if (!inbox_may_sleep(&net->inbox))
-            wait = 0;
-        int n = poll(fds, 2 + count, wait);
+        unsigned count = control_poll(net->control, fds + 3);
+        int n = poll(fds, 3 + count, wait_of(net));
         inbox_awake(&net->inbox);
         inbox_drain_fd(&net->inbox);
         (void)answers_take(net, 0, NULL);
         if (n > 0)
-            control_serve(net->control, fds + 2, count);
+            control_serve(net->control, fds + 3, count);
         control_tick(net->control, mono_now());
         if (n > 0 && fds[0].revents != 0)
             go_on = take_signal(net, signal_fd);
@@ -262,6 +282,7 @@ static int open_signals(void)
     sigaddset(&set, SIGINT);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGUSR1, SIG_IGN);
+    signal(SIGCHLD, SIG_DFL); /* a parent's SIG_IGN would keep what became of a child from us */
     if (sigprocmask(SIG_BLOCK, &set, NULL) != 0)
         return -1;
     return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
