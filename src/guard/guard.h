@@ -189,7 +189,9 @@ unsigned guard_persistent(const struct guard *g, struct prefix *ret_prefixes, un
 unsigned guard_persistent_datagrams(const struct guard *g, struct prefix *ret_prefixes,
                                     unsigned max, mono_ns now);
 /* When the refusal of such a prefix ends, for connections as well: its ban, or what an operator
- * said, whichever lasts longer. 0: it is refused no more; MONO_NONE: it has no end. */
+ * said, whichever lasts longer; MONO_NONE: it has no end. For who would shut all of it out of a
+ * whole host, so 0 also when somebody in it may come in: he is allowed or exempt, or it is a
+ * neighbourhood's ban, which known sources do not feel; and when it is only held off. */
 mono_ns guard_persistent_until(const struct guard *g, const struct prefix *p, mono_ns now);
 /* Changes whenever these lists have to be asked for again. */
 uint64_t guard_persistent_version(const struct guard *g);

@@ -528,23 +528,48 @@ unsigned guard_persistent_datagrams(const struct guard *g, struct prefix *ret_pr
     return persistent(g, false, ret_prefixes, max, now);
 }
 
-mono_ns guard_persistent_until(const struct guard *g, const struct prefix *p, mono_ns now)
+static bool touches(const struct prefix *p, const struct prefix *q)
 {
-    const struct list *l = &g->lists.operators;
-    const struct source *x = by_prefix(g, p);
+    return p->bits <= q->bits ? prefix_holds(p, &q->net) : prefix_holds(q, &p->net);
+}
+
+/* Until when all of it is denied. */
+static mono_ns denied_until(const struct list *l, const struct prefix *p, mono_ns now)
+{
     mono_ns until = 0;
     for (uint32_t i = 0; i < l->count; i++) {
         const struct list_item *item = &l->item[i];
-        if (item->deny && item->until > now && item->until > until && item->at.bits == p->bits &&
-            addr_same_host(&item->at.net, &p->net))
+        if (item->until <= now || item->at.bits < p->bits || !prefix_holds(p, &item->at.net))
+            continue;
+        if (!item->deny)
+            return 0;
+        if (item->at.bits == p->bits)
             until = item->until;
     }
-    if (x != NULL && !g->opts->report_only && source__prefix(g, x).bits == p->bits &&
-        source__is_banned(g, x, true, now)) {
-        mono_ns ends = mono_add(g->sources.born, (dur_ns)x->ban_ends << SOURCE_TICK_SHIFT);
-        until = ends > until ? ends : until;
-    }
     return until;
+}
+
+/* The same of its ban, which nobody feels who is allowed or exempt. */
+static mono_ns banned_until(const struct guard *g, const struct prefix *p, mono_ns now)
+{
+    const struct list *l = &g->lists.operators, *exempt = &g->lists.exempt;
+    const struct source *x = by_prefix(g, p);
+    if (x == NULL || g->opts->report_only || !source__is_banned(g, x, true, now) ||
+        (p->bits != 32 && p->bits != 64) || p->bits != source__prefix(g, x).bits)
+        return 0;
+    for (uint32_t i = 0; i < l->count; i++)
+        if (!l->item[i].deny && l->item[i].until > now && touches(&l->item[i].at, p))
+            return 0;
+    for (uint32_t i = 0; i < exempt->count; i++)
+        if (touches(&exempt->item[i].at, p))
+            return 0;
+    return mono_add(g->sources.born, (dur_ns)x->ban_ends << SOURCE_TICK_SHIFT);
+}
+
+mono_ns guard_persistent_until(const struct guard *g, const struct prefix *p, mono_ns now)
+{
+    mono_ns denied = denied_until(&g->lists.operators, p, now), banned = banned_until(g, p, now);
+    return denied > banned ? denied : banned;
 }
 
 struct source *source__barred(struct guard *g, struct sight at, bool proven, mono_ns now)
@@ -566,12 +591,6 @@ struct source *source__barred(struct guard *g, struct sight at, bool proven, mon
 }
 
 /* ---- forget ---------------------------------------------------------------------------------- */
-
-static bool touches(const struct prefix *p, const struct prefix *of_source)
-{
-    return p->bits <= of_source->bits ? prefix_holds(p, &of_source->net)
-                                      : prefix_holds(of_source, &p->net);
-}
 
 static void forget_one(struct guard *g, struct source *x)
 {

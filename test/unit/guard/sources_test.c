@@ -254,6 +254,87 @@ static void the_persistent_are_listed(void **state)
     place_end(&p);
 }
 
+/* For a whole host: only what is refused for everybody in it, and how long that is. */
+static void persistent_until(void **state)
+{
+    (void)state;
+    struct place p;
+    struct prefix out[8], one, net, six, four, rest, exempt;
+    const char *const texts[] = {"10.0.0.1", "10.0.0.0/24", "2001:db8:1:2::/64", "10.1.0.4",
+                                 "198.51.100.0/24"};
+    struct prefix *const all[] = {&one, &net, &six, &four, &rest};
+    for (unsigned i = 0; i < 5; i++)
+        assert_int_equal(prefix_parse(slice_cstr(texts[i]), all[i]), 0);
+    place_begin(&p, 10000, 1);
+    p.opts.per_source[GUARD_REQUESTS] = (struct rate_opts){1, 2};
+    adopt(&p);
+    assert_true(guard_persistent_until(p.g, &one, p.now) == 0);
+    offend(&p, ip4(0x0a000001), true);
+    offend(&p, ip4(0x0a010004), false);
+    offend(&p, addr_of("2001:db8:1:2::3"), true);
+    assert_true(guard_persistent_until(p.g, &one, p.now) == 0); /* it does not go on */
+    knock(&p, ip4(0x0a000001), 64);
+    knock(&p, ip4(0x0a010004), 64);
+    knock(&p, addr_of("2001:db8:1:2::3"), 64);
+    assert_int_equal(persistent(&p, out, 8), 2);
+    mono_ns until = guard_persistent_until(p.g, &one, p.now);
+    assert_true(until > p.now + 9 * NS_S && until < p.now + 11 * NS_S);
+    assert_true(guard_persistent_until(p.g, &six, p.now) == until);
+    assert_true(guard_persistent_until(p.g, &four, p.now) == 0); /* a pretence, maybe */
+    assert_true(guard_persistent_until(p.g, &net, p.now) == 0);
+    /* A denial has an end of its own, or none; but not for those who are allowed in it. */
+    edit(&p, "deny 10.0.0.1 for 5s");
+    assert_true(guard_persistent_until(p.g, &one, p.now) == until);
+    edit(&p, "deny 10.0.0.1 for 1h");
+    assert_true(guard_persistent_until(p.g, &one, p.now) == p.now + 3600 * NS_S);
+    edit(&p, "deny 198.51.100.0/24");
+    edit(&p, "allow 198.51.0.0/16");
+    assert_true(guard_persistent_until(p.g, &rest, p.now) == MONO_NONE);
+    edit(&p, "allow 198.51.100.7 for 10s");
+    assert_true(guard_persistent_until(p.g, &rest, p.now) == 0);
+    assert_true(guard_persistent_until(p.g, &rest, p.now + 11 * NS_S) == MONO_NONE);
+    /* Nor is anybody banned who is allowed, or exempt by a reload; or when it is only reported. */
+    edit(&p, "allow 2001:db8::/32");
+    assert_true(guard_persistent_until(p.g, &six, p.now) == 0);
+    edit(&p, "forget 10.0.0.1");
+    offend(&p, ip4(0x0a000001), true);
+    knock(&p, ip4(0x0a000001), 64);
+    assert_true(guard_persistent_until(p.g, &one, p.now) > p.now);
+    assert_int_equal(prefix_parse(SLICE("10.0.0.0/8"), &exempt), 0);
+    p.opts.exempt = &exempt;
+    p.opts.exempt_count = 1;
+    adopt(&p);
+    assert_true(guard_persistent_until(p.g, &one, p.now) == 0);
+    p.opts.exempt_count = 0;
+    p.opts.report_only = true;
+    adopt(&p);
+    assert_true(guard_persistent_until(p.g, &one, p.now) == 0);
+    assert_true(guard_persistent_until(p.g, &rest, p.now + 11 * NS_S) == MONO_NONE);
+    p.opts.report_only = false;
+    adopt(&p);
+    assert_true(guard_persistent_until(p.g, &one, p.now) > p.now);
+    assert_true(guard_persistent_until(p.g, &one, p.now + 12 * NS_S) == 0);
+    place_end(&p);
+}
+
+/* Known sources do not feel the ban of a neighbourhood: it is nothing for a whole host. */
+static void no_neighbourhood_has_an_end(void **state)
+{
+    (void)state;
+    struct place p;
+    struct prefix out[8];
+    place_begin(&p, 10000, 1);
+    p.opts.per_prefix[GUARD_REQUESTS] = (struct rate_opts){1, 2};
+    adopt(&p);
+    for (uint32_t i = 1; i < 20; i++)
+        offend(&p, ip4(0x0a000000 + i), true);
+    knock(&p, ip4(0x0a0000fe), 64);
+    assert_int_equal(persistent(&p, out, 8), 1);
+    assert_int_equal(out[0].bits, 24);
+    assert_true(guard_persistent_until(p.g, &out[0], p.now) == 0);
+    place_end(&p);
+}
+
 static void the_list_of_the_persistent_is_bounded(void **state)
 {
     (void)state;
@@ -353,6 +434,8 @@ int main(void)
         cmocka_unit_test(a_full_set_cuts_off_nobody),
         cmocka_unit_test(a_prefix_spares_its_source),
         cmocka_unit_test(the_persistent_are_listed),
+        cmocka_unit_test(persistent_until),
+        cmocka_unit_test(no_neighbourhood_has_an_end),
         cmocka_unit_test(the_list_of_the_persistent_is_bounded),
         cmocka_unit_test(forget_lifts_bans),
         cmocka_unit_test(years_later),
