@@ -151,10 +151,11 @@ static void apply_all(struct worker *w)
 static void tell_bans(struct worker *w, const struct filter_list *l)
 {
     const struct guard *g = engine_guard(w->engine);
-    struct ban_list bans = {.count = l->count};
+    struct ban_list bans = {0};
     for (unsigned i = 0; i < l->count; i++) {
-        bans.ban[i].at = l->prefix[i];
-        bans.ban[i].until = guard_persistent_until(g, &l->prefix[i], w->now);
+        const struct ban ban = {l->prefix[i], guard_persistent_until(g, &l->prefix[i], w->now)};
+        if (ban.until > 0)
+            bans.ban[bans.count++] = ban;
     }
     w->filter.untold = !bans_tell(w, &bans);
 }

@@ -49,7 +49,8 @@ static void numbers_become_tokens(void **state)
                                    "  emergency: [\"110\"]\n"
                                    "  loops: {crossings: 4, session_id: false}\n"
                                    "  overload_control: false\n"
-                                   "  sources: 2048\n",
+                                   "  sources: 2048\n"
+                                   "  nftables: inet  my-filter b23456789012345678901234567890_2\n",
                              &errors);
     if (c == NULL)
         fail_msg("%s", errors);
@@ -79,6 +80,9 @@ static void numbers_become_tokens(void **state)
     assert_int_equal(e->emergency_count, 1);
     assert_memory_equal(e->emergency[0].p, "110", 3);
     assert_int_equal(c->engine.limits.guard.sources, 2048);
+    assert_true(slice_equal(c->nftables.family, SLICE("inet")));
+    assert_true(slice_equal(c->nftables.table, SLICE("my-filter")));
+    assert_true(slice_equal(c->nftables.set, SLICE("b23456789012345678901234567890_2")));
     assert_true(c->listener[0].proxy);
     assert_int_equal(c->listener[0].backlog, 100);
     config_free(c);
@@ -123,6 +127,23 @@ static void mistakes_have_places(void **state)
         {"agents without an aim", "drain: {agents: [Acme]}\n",
          "5:17: `agents` follow to `move_to`"},
         {"a rate of nothing", "guard: {per_source: {auth: 0}}\n", "5:28: "},
+        {"half a set", "guard: {nftables: weir_bans}\n",
+         "5:19: `weir_bans` is not a family, a table and a set; write inet filter weir_bans"},
+        {"more than a set", "guard: {nftables: inet filter weir_bans 6}\n",
+         "5:19: `inet filter weir_bans 6` is not a family, a table and a set"},
+        {"no family of addresses", "guard: {nftables: bridge filter weir_bans}\n",
+         "5:19: `bridge` is not a family of tables with a set of addresses; write inet, ip or ip6"},
+        {"commands in a table", "guard: {nftables: \"inet f;flush weir_bans\"}\n",
+         "5:19: `f;flush` is not a name of a table; write 1 to 32 letters, digits, `_` or `-`, a "
+         "letter or `_` first"},
+        {"a line end in a set", "guard: {nftables: \"inet filter a\\nb\"}\n",
+         "is not a name of a set"},
+        {"a digit first", "guard: {nftables: inet filter 6bans}\n",
+         "`6bans` is not a name of a set"},
+        {"a dash first", "guard: {nftables: inet -f bans}\n", "`-f` is not a name of a table"},
+        {"a dot", "guard: {nftables: inet fil.ter bans}\n", "`fil.ter` is not a name of a table"},
+        {"33 letters", "guard: {nftables: inet filter a23456789012345678901234567890123}\n",
+         "is not a name of a set; write 1 to 32 letters"},
         {"not a network", "guard: {exempt: [10.0.0.1/8]}\n", "5:18: "},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -131,6 +152,22 @@ static void mistakes_have_places(void **state)
         struct config *c = parse(text, &errors);
         if (c != NULL || strstr(errors, cases[i].error) == NULL)
             fail_msg("%s: expected \"%s\", got \"%s\"", cases[i].name, cases[i].error, errors);
+        free(errors);
+    }
+}
+
+static void off_is_no_set(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {SMALL, SMALL "guard: {nftables: off}\n"};
+    for (unsigned i = 0; i < 2; i++) {
+        char *errors;
+        struct config *c = parse(texts[i], &errors);
+        if (c == NULL)
+            fail_msg("%s", errors);
+        assert_int_equal(c->nftables.family.n, 0);
+        assert_int_equal(c->nftables.set.n, 0);
+        config_free(c);
         free(errors);
     }
 }
@@ -152,9 +189,8 @@ static void datagrams_need_no_backlog(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(numbers_become_tokens),
-        cmocka_unit_test(phones_are_moved),
-        cmocka_unit_test(mistakes_have_places),
+        cmocka_unit_test(numbers_become_tokens),     cmocka_unit_test(phones_are_moved),
+        cmocka_unit_test(mistakes_have_places),      cmocka_unit_test(off_is_no_set),
         cmocka_unit_test(datagrams_need_no_backlog),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
