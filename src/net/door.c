@@ -23,7 +23,7 @@
 #include "net/net_int.h"
 
 enum {
-    ACCEPTS_PER_TURN = 256,
+    ACCEPTS_PER_TURN = 64,
     LEFT_PER_TURN = 128,   /* of those who wait: found to have left */
     WAITS_WITHIN_MAX = 10, /* handshakes' times that one may wait for its turn */
     PATIENT_MS = 1000,     /* nobody leaves sooner than that */
@@ -264,7 +264,7 @@ void conn_uncount(struct worker *w, struct conn *c)
 
 void conn_charge_garbage(struct worker *w, const struct conn *c)
 {
-    if (c->slot < FLOW_OUT && is_guarded(w, c->listener, &c->peer))
+    if (c->slot < FLOW_OUT && !c->proxied && is_guarded(w, c->listener, &c->peer))
         (void)guard_charge(engine_guard(w->engine), &c->peer, GUARD_MALFORMED, true, w->now);
 }
 
@@ -295,7 +295,9 @@ static void accepted(struct worker *w, uint8_t listener, int fd, const struct so
     struct streams *s = &w->streams;
     uint8_t transport = w->config->engine.edge.listener[listener].transport;
     struct addr peer = addr_from_sockaddr(name);
-    bool guarded = is_guarded(w, listener, &peer);
+    bool proxied = w->config->listener[listener].proxy;
+    bool guarded =
+        !proxied && is_guarded(w, listener, &peer); /* a balancer is asked who it is for */
     if (guarded && !guard_admits(w, transport, &peer)) {
         refuse(fd);
         return;
@@ -320,9 +322,9 @@ static void accepted(struct worker *w, uint8_t listener, int fd, const struct so
     c->transport = transport;
     c->peer = peer;
     c->counted = guarded;
-    c->proxied = w->config->listener[listener].proxy;
+    c->proxied = proxied;
     c->since_ms = now_ms(w);
-    if (guarded)
+    if (guarded || proxied)
         begin_silence(w, c);
     begin_layers(w, c);
     conn_arm(w, c);
@@ -408,25 +410,17 @@ static void proxy_failed(struct worker *w, struct conn *c, int error)
     conn_doom(w, c, EPROTO);
 }
 
-/* Limits are for whom the header names, whoever the balancer is: one that is trusted, mostly. */
+/* Limits are for whom the header names. That one is not believed to be trusted, either: it is the
+ * balancer that says so. */
 static bool admits_named(struct worker *w, struct conn *c, const struct addr *source)
 {
-    struct guard *g = engine_guard(w->engine);
-    enum guard_why why = GUARD_FINE;
-    if (!is_guarded(w, c->listener, source)) {
-        conn_uncount(w, c);
-        conn_spoke(w, c);
-    } else if (c->counted) {
-        why = guard_accept_as(g, &c->peer, source, w->now);
-    } else {
-        why = guard_accept(g, c->transport, source, w->now);
-        c->counted = why == GUARD_FINE;
-        if (c->counted)
-            begin_silence(w, c);
+    c->counted = is_outside(w, c->listener);
+    if (c->counted && !guard_admits(w, c->transport, source)) {
+        c->counted = false;
+        return false;
     }
-    if (why == GUARD_FINE)
-        c->peer = *source;
-    return why == GUARD_FINE;
+    c->peer = *source;
+    return true;
 }
 
 /* The header is there: limits, logs and answers are about its source from now on. */
@@ -436,7 +430,6 @@ static void proxy_named(struct worker *w, struct conn *c, const struct addr *sou
     c->proxied = false;
     buf_release(&w->streams.pool, &c->work->in);
     if (source->family != 0 && !admits_named(w, c, source)) {
-        w->count.accepts_denied++;
         conn_doom(w, c, ECONNREFUSED);
         return;
     }

@@ -406,7 +406,8 @@ struct worker {
     mono_ns pressed_until; /* more came lately than a turn takes: arrivals are looked at */
     int timer_fd;
     mono_ns armed_at;
-    bool again; /* a batch was full: do not sleep */
+    bool again;   /* a batch was full: do not sleep */
+    bool crowded; /* more is ready than epoll could tell this turn */
     bool draining, stop;
     mono_ns window_start;
     uint32_t window_messages, window_streams;

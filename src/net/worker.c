@@ -331,7 +331,8 @@ static void turn(struct worker *w)
     w->now = mono_now();
     w->wall = wall_now();
     w->count.turns++;
-    if (n == EPOLL_BATCH)
+    w->crowded = n == EPOLL_BATCH;
+    if (w->crowded)
         w->pressed_until = mono_add(w->now, PRESSED_FOR);
     for (int i = 0; i < n; i++)
         dispatch(w, &events[i]);

@@ -216,7 +216,7 @@ static struct addr loopback(uint16_t port)
     return (struct addr){.ip = {127, 0, 0, 1}, .port = port, .family = 4};
 }
 
-static int begin(void **state)
+static int begin_with(void **state, uint32_t flows)
 {
     struct world *x = (struct world *)calloc(1, sizeof *x);
     struct addr any = loopback(0);
@@ -225,14 +225,14 @@ static int begin(void **state)
     new_guard(mono_now());
     pthread_mutex_init(&the_engine.lock, NULL);
     x->config.workers = 1;
-    x->config.engine.limits = (struct edge_limits){.flows = 8, .target_flows = 2};
+    x->config.engine.limits = (struct edge_limits){.flows = flows, .target_flows = 2};
     for (unsigned i = 0; i < 2; i++)
         x->config.engine.edge.listener[i] = (struct edge_listener){
             .used = true, .transport = i == 0 ? TP_UDP : TP_TCP, .bind = any};
     x->net.config = &x->config;
     x->net.workers = 1;
     assert_int_equal(0, inbox_init(&x->net.inbox));
-    x->w = x->net.worker[0] = worker_new(&x->net, 0, &x->config, 8);
+    x->w = x->net.worker[0] = worker_new(&x->net, 0, &x->config, flows);
     assert_non_null(x->w);
     int udp = udp_open(&any, false), tcp = tcp_listen(&any, false);
     assert_true(udp >= 0 && tcp >= 0);
@@ -244,6 +244,18 @@ static int begin(void **state)
     assert_int_equal(0, worker_start(x->w));
     *state = x;
     return 0;
+}
+
+static int begin(void **state)
+{
+    return begin_with(state, 8);
+}
+
+enum { CROWD = 300 }; /* more than epoll tells of at once */
+
+static int begin_crowd(void **state)
+{
+    return begin_with(state, CROWD);
 }
 
 static int end(void **state)
@@ -369,6 +381,47 @@ static void test_what_waits_says_how_long(void **state)
     assert_true(message >= NS_MS && message < 10 * NS_S);
     close(fd);
     close(stream);
+}
+
+/* Messages of connections that were seen before the `nth` datagram. */
+static unsigned messages_before(unsigned nth)
+{
+    unsigned messages = 0, datagrams = 0;
+    pthread_mutex_lock(&the_engine.lock);
+    for (unsigned i = 0; i < the_engine.count && datagrams <= nth; i++) {
+        datagrams += the_engine.seen[i].kind == EV_DATAGRAM;
+        messages += the_engine.seen[i].kind == EV_MESSAGE && datagrams <= nth;
+    }
+    pthread_mutex_unlock(&the_engine.lock);
+    return messages;
+}
+
+/* Not when all connections that were ready before have had their turn. */
+static void test_datagrams_are_read_beside_a_crowd(void **state)
+{
+    struct world *x = (struct world *)*state;
+    char got[256], m[128];
+    int fd = client(SOCK_DGRAM, x->udp_port), stream[CROWD];
+    size_t n = sip(m, sizeof m, "hello");
+    unsigned before = CROWD;
+    for (unsigned i = 0; i < CROWD; i++)
+        stream[i] = client(SOCK_STREAM, x->tcp_port);
+    await(EV_FLOW_OPENED, CROWD - 1);
+    for (unsigned round = 0; round < 10 && before == CROWD; round++) {
+        assert_int_equal(9, send(fd, "work 200 ", 9, 0)); /* all of this comes in one turn */
+        usleep(50000);
+        for (unsigned i = 0; i < CROWD; i++)
+            assert_int_equal(n, send(stream[i], m, n, 0));
+        assert_int_equal(4, send(fd, "late", 4, 0));
+        await(EV_MESSAGE, (round + 1) * CROWD - 1);
+        before = messages_before(2 * round + 1) - round * CROWD;
+        assert_int_equal(9, recv(fd, got, sizeof got, 0));
+        assert_int_equal(4, recv(fd, got, sizeof got, 0));
+    }
+    assert_true(before < CROWD);
+    for (unsigned i = 0; i < CROWD; i++)
+        close(stream[i]);
+    close(fd);
 }
 
 static void test_a_clock_that_was_set_is_no_wait(void **state)
@@ -668,6 +721,7 @@ int main(void)
         TEST(test_datagrams_come_back_in_order),
         TEST(test_the_largest_datagram),
         TEST(test_what_waits_says_how_long),
+        cmocka_unit_test_setup_teardown(test_datagrams_are_read_beside_a_crowd, begin_crowd, end),
         TEST(test_a_clock_that_was_set_is_no_wait),
         TEST(test_crlf_is_a_ping),
         TEST(test_a_dead_port_is_reported),
