@@ -105,21 +105,6 @@ static void come(struct play *g, unsigned i)
     g->open[i] += why == GUARD_FINE;
 }
 
-static void come_as(struct play *g, unsigned i)
-{
-    unsigned k = byte(g) % SOURCES;
-    struct addr proxy = source(i), a = source(k);
-    if (g->open[i] == 0 || g->open[k] == OPEN_MAX)
-        return;
-    enum guard_why why = guard_accept_as(g->g, &proxy, &a, g->now);
-    check_answer(g, why);
-    if (why == GUARD_FINE) {
-        g->open[i]--;
-        g->open[k]++;
-    }
-    note(g, k);
-}
-
 static void go(struct play *g, unsigned i)
 {
     struct addr a = source(i);
@@ -214,8 +199,6 @@ static void step(struct play *g)
         go(g, i);
     else if (op < 190)
         charge(g, i);
-    else if (op < 200)
-        come_as(g, i);
     else if (op < 210)
         guard_known(g->g, &a, g->now);
     else if (op < 220)

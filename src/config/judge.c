@@ -136,6 +136,7 @@ static void place_listener(struct judgement *j, const struct draft_listener *l, 
         .side = l->side,
         .host = advertised ? l->advertise.host : addr_text(j, &l->bind.addr, false),
         .port = advertised && l->advertise.port != 0 ? l->advertise.port : l->bind.port,
+        .proxy = j->draft->c.listener[id].proxy,
         .vouchers = vouchers_hash(j->draft->c.listener[id].client_ca),
     };
 }

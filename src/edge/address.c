@@ -111,6 +111,8 @@ uint8_t side_of(struct edge *e, uint8_t listener, const struct addr *source, str
     }
     if (listener < LISTENERS_MAX && e->opts->listener[listener].side == SIDE_INSIDE)
         return SIDE_INSIDE;
+    if (listener < LISTENERS_MAX && e->opts->listener[listener].proxy)
+        return SIDE_OUTSIDE;
     return is_trusted(e, source) ? SIDE_INSIDE : SIDE_OUTSIDE;
 }
 

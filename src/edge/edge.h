@@ -34,6 +34,7 @@ struct edge_listener {
     uint8_t side;      /* enum side */
     struct slice host; /* advertised sent-by host, IPv6 in brackets */
     uint16_t port;     /* advertised */
+    bool proxy;        /* its sources are what a balancer says: they make nobody trusted */
     uint64_t vouchers; /* hash of who may sign the certificates of its clients; 0 = nobody is asked
                         */
 };

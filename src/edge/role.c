@@ -126,6 +126,9 @@ bool role_judge(struct edge *e, const struct origin *from, struct slice *ret_rec
     *ret_records = a.records;
     if (a.failed_auth)
         shed_note(e, from, GUARD_AUTH);
+    struct flow *w = a.status == 401 && from->flow.gen != 0 ? flow_get(e->flows, from->flow) : NULL;
+    if (w != NULL)
+        w->challenged = true;
     if (a.records.n > 0)
         return true;
     struct sip_fault answer = {.status = a.status, .reason = a.reason};

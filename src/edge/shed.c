@@ -44,8 +44,14 @@ static bool was_challenged(struct edge *e, const struct origin *from)
 {
     struct reg_origin o = {
         .source = from->source, .transport = from->transport, .direct = from->side == SIDE_OUTSIDE};
-    return e->registrar != NULL && guard_shed_permille(e->guard) > 0 &&
-           registrar_was_challenged(e->registrar, &e->msg, &o, e->wall_ns);
+    if (e->registrar == NULL || guard_shed_permille(e->guard) == 0)
+        return false;
+    if (from->transport != TP_UDP) { /* a nonce from somewhere would do for all the world */
+        const struct flow *w = flow_get(e->flows, from->flow);
+        if (w == NULL || !w->challenged)
+            return false;
+    }
+    return registrar_was_challenged(e->registrar, &e->msg, &o, e->wall_ns);
 }
 
 /* A To tag is quickly invented. All dialogs that go through us have our token in their route set,

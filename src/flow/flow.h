@@ -179,6 +179,7 @@ struct flow {
     uint8_t side;
     bool connecting : 1, closing : 1;
     bool registered : 1;     /* a phone has registered over it */
+    bool challenged : 1;     /* a REGISTER over it was asked for credentials */
     bool asked_register : 1; /* another worker was handed a REGISTER of its */
     uint16_t calls;          /* over it, as far as their beginnings and ends came by */
     mono_ns last_in;         /* when the peer last showed a sign of life */

@@ -194,40 +194,12 @@ enum guard_why guard_accept(struct guard *g, uint8_t transport, const struct add
     return why;
 }
 
-static void leave(struct guard *g, const struct addr *source)
-{
-    struct sight at = source__find(g, source);
-    source__disconnect(g, at.self);
-    source__disconnect(g, at.net);
-}
-
-enum guard_why guard_accept_as(struct guard *g, const struct addr *proxy, const struct addr *source,
-                               mono_ns now)
-{
-    enum list_word word = list__word(g, source, now);
-    source__review(g, now);
-    if (word == LIST_DENIES) {
-        g->count.refused[GUARD_DENIED]++;
-        return GUARD_DENIED;
-    }
-    struct sight at = source__claim(g, source, WORTH_REAL, now);
-    enum guard_why why = word == LIST_SILENT ? judge(g, at, now) : GUARD_FINE;
-    if (why == GUARD_FINE && word == LIST_SILENT)
-        take_rates(g, at, now);
-    over_rate(g, GUARD_CONNECTS, why);
-    why = answer(g, at, why);
-    if (why == GUARD_FINE) {
-        source__connect(g, at.self);
-        source__connect(g, at.net);
-        leave(g, proxy);
-    }
-    return why;
-}
-
 void guard_closed(struct guard *g, const struct addr *source)
 {
+    struct sight at = source__find(g, source);
     g->door.connections -= g->door.connections > 0;
-    leave(g, source);
+    source__disconnect(g, at.self);
+    source__disconnect(g, at.net);
 }
 
 void guard_known(struct guard *g, const struct addr *source, mono_ns now)
@@ -277,22 +249,38 @@ static bool net_take(mono_ns *full_at, struct rate r, bool proven, mono_ns now)
     return (proven || rate_ready_at(*full_at, half, now) <= now) && rate_take(full_at, r, now);
 }
 
+/* Excess of unproven datagrams that a worker bears, of all sources together: to read it costs 1 %.
+ */
+static const struct rate bearable = {NS_S / 5000, 5000};
+
+/* Of others the excess alone is refused: of who connects too often; of known ones, but for guessed
+ * passwords: an office has one phone that is mad, and a hundred that are not; and of who may be a
+ * pretence, unless it is a flood: a ban silences whoever it pretends to be. */
+static bool earns_ban(struct guard *g, const struct source *self, enum guard_what what, bool proven,
+                      mono_ns now)
+{
+    if (what == GUARD_CONNECTS)
+        return false;
+    if (!proven)
+        return !rate_take(&g->door.excess_full_at, bearable, now);
+    return what == GUARD_AUTH || !source__is_known(g, self, now);
+}
+
 static enum guard_why charge(struct guard *g, struct sight at, enum guard_what what, bool proven,
                              mono_ns now)
 {
     const struct door *d = &g->door;
-    bool bans = what != GUARD_CONNECTS;
     if (source__barred(g, at, proven, now) != NULL)
         return GUARD_BANNED;
     if (at.self != NULL && !rate_take(&at.self->full_at[what], d->per_source[what], now)) {
-        if (bans)
+        if (earns_ban(g, at.self, what, proven, now))
             source__ban(g, at.self, proven, now);
         return GUARD_SOURCE_RATE;
     }
     if (at.net == NULL || (at.self != NULL && source__is_known(g, at.self, now)) ||
         net_take(&at.net->full_at[what], d->per_prefix[what], proven, now))
         return GUARD_FINE;
-    if (bans && proven)
+    if (what != GUARD_CONNECTS && proven)
         source__ban(g, at.net, true, now);
     return GUARD_PREFIX_RATE;
 }

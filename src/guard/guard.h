@@ -134,11 +134,7 @@ void guard_adopt(struct guard *g, const struct guard_opts *opts);
  * it: it may be a crowd behind one NAT that lost its edge. O(1). */
 enum guard_why guard_accept(struct guard *g, uint8_t transport, const struct addr *source,
                             mono_ns now);
-/* The same once more for the true source that a PROXY header named; the count moves to it if it
- * may, else it stays with the proxy until guard_closed() of that. No pace, no totals: they had
- * their say. */
-enum guard_why guard_accept_as(struct guard *g, const struct addr *proxy, const struct addr *source,
-                               mono_ns now);
+/* Its end. */
 void guard_closed(struct guard *g, const struct addr *source);
 /* Before accept(): is there a token for this transport? If not, when to look again. */
 mono_ns guard_accept_at(const struct guard *g, uint8_t transport, mono_ns now);

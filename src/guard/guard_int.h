@@ -153,6 +153,7 @@ struct pace {
 struct door {
     struct pace pace[TP__COUNT];
     mono_ns handshakes_full_at;
+    mono_ns excess_full_at; /* of unproven datagrams: see door.c */
     uint32_t connections;
     /* From the options, for one worker. */
     uint32_t connections_max, per_source_max, per_prefix_max;

@@ -301,6 +301,14 @@ static void who_is_over_his_limit_stands_in_no_line(void **state)
     drained(w);
 }
 
+/* Somebody else floods with datagrams that prove nothing: now such datagrams earn bans. */
+static void flooded(struct world *w)
+{
+    struct addr other = world_peer("carol");
+    for (unsigned i = 0; i < 7000; i++)
+        (void)guard_charge(engine_guard(w->engine), &other, GUARD_MALFORMED, false, w->now);
+}
+
 /* The owner of an address-of-record hears nothing from its users itself. */
 static void who_is_banned_where_a_user_is_is_refused_there(void **state)
 {
@@ -324,6 +332,7 @@ static void who_is_banned_where_a_user_is_is_refused_there(void **state)
     sends(x, "MESSAGE", "sip:bob@example.com", 1, "");
     world_hand(x, o);
     assert_int_equal(begun(o), 1);
+    flooded(o);
     for (unsigned i = 0; i < 1001; i++)
         (void)guard_charge(engine_guard(o->engine), &mallory, GUARD_MALFORMED, false, o->now);
     sends(x, "MESSAGE", "sip:bob@example.com", 2, "");
@@ -396,6 +405,7 @@ static void a_datagram_proves_nothing(void **state)
     sends(w, "REGISTER", "sip:example.com", 0, "");
     world_answer(w, "a", "REGISTER", 200, NULL);
     struct addr a = world_peer("mallory");
+    flooded(w);
     for (unsigned i = 0; i < 10; i++)
         world_udp(w, 0, "mallory", "INVITE nonsense\n\n");
     struct guard *g = engine_guard(w->engine);
@@ -415,6 +425,7 @@ static void strays_are_charged(void **state)
     world_start(w);
     struct addr a = world_peer("mallory");
     struct guard *g = engine_guard(w->engine);
+    flooded(w);
     for (unsigned i = 0; i < 3; i++)
         sends(w, "ACK", "sip:bob@example.com", i, ";tag=invented");
     for (unsigned i = 3; i < 6; i++)

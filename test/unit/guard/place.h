@@ -96,4 +96,10 @@ static inline void edit(struct place *p, const char *order)
     assert_int_equal(guard_edit(p->g, slice_cstr(order), p->now, &why), 0);
 }
 
+/* A flood of unproven datagrams is under way: from now on they earn bans. */
+static inline void flooded(struct place *p)
+{
+    p->g->door.excess_full_at = p->now + NS_S;
+}
+
 #endif

@@ -15,6 +15,8 @@ static struct source *self_of(struct place *p, struct addr a)
 
 static void offend(struct place *p, struct addr a, bool proven)
 {
+    if (!proven)
+        flooded(p);
     for (int i = 0; i < 100 && did(p, a, GUARD_REQUESTS, proven) == GUARD_FINE; i++)
         ;
 }
