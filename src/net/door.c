@@ -497,6 +497,17 @@ static bool may_shake(struct worker *w, const struct conn *c)
            guard_handshake(engine_guard(w->engine), w->now, &s->shake_at);
 }
 
+/* Whether its ClientHello, which stays unread, has come whole and brings a ticket of ours. A ticket
+ * is bound to nobody, so it is worth a place before strangers, and of the source nothing is kept.
+ */
+static bool has_ticket(struct worker *w, const struct conn *c)
+{
+    const struct tls_server *server = w->tls != NULL ? w->tls->server[c->listener] : NULL;
+    char *hello = w->streams.read_area;
+    ssize_t n = server != NULL ? recv(c->fd, hello, CLIENT_HELLO_BYTES_MAX, MSG_PEEK) : 0;
+    return n > 0 && tls_ticket_is_ours(server, client_hello_ticket(hello, (size_t)n));
+}
+
 bool conn_must_wait(struct worker *w, struct conn *c)
 {
     struct streams *s = &w->streams;
@@ -513,7 +524,7 @@ bool conn_must_wait(struct worker *w, struct conn *c)
     w->count.handshakes_waited++;
     c->waits = true;
     c->is_known = !is_guarded(w, c->listener, &c->peer) ||
-                  guard_is_known(engine_guard(w->engine), &c->peer, w->now);
+                  guard_is_known(engine_guard(w->engine), &c->peer, w->now) || has_ticket(w, c);
     list_push(s, c->is_known ? LIST_KNOWN : LIST_STRANGERS, LINK_WAITS, c);
     c->until = mono_add(w->now, WAITS_WITHIN_MAX * w->config->handshake_within);
     conn_arm(w, c);

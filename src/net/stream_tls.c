@@ -90,8 +90,6 @@ static void shake_done(struct worker *w, struct conn *c)
     tls_handshake_flow(k->shake, c->tls);
     w->count.tls_handshakes++;
     w->count.tls_resumed += info.is_resumed;
-    if (info.is_resumed && c->counted) /* a ticket of ours: it has been here before */
-        guard_known(engine_guard(w->engine), &c->peer, w->now);
     if (transport_has_ws(c->transport)) {
         if (info.peer_names.n == 0) /* else they wait there for the upgrade */
             conn_drop_shake(w, c);

@@ -57,6 +57,12 @@ struct tls_client *tls_client_new(const struct config_tls_client *c, char *why);
 struct tls_client *tls_client_take(struct tls_client *c);
 void tls_client_release(struct tls_client *c);
 
+/* Whether this ticket, from a client's first message, was sealed with a key that the server has
+ * now, by its name and MAC. Its age, and whether the client may use it at all, are not looked at:
+ * who has seen a ticket can show it. Allocates nothing, and takes a time that does not depend on
+ * where a wrong MAC differs. */
+bool tls_ticket_is_ours(const struct tls_server *s, struct slice ticket);
+
 /* ---- handshakes -------------------------------------------------------------------------------
  */
 

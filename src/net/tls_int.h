@@ -7,6 +7,7 @@
 #include <openssl/bio.h>
 #include <openssl/ssl.h>
 #include <stdatomic.h>
+#include "flow/flow.h"
 #include "net/tls.h"
 
 /* ---- tls_ticket.c: session tickets (RFC 5077, RFC 8446 4.6.1) that a fleet shares --------------
@@ -16,6 +17,7 @@ struct tls_ticket_key {
     uint8_t name[16];
     uint8_t cipher_key[32];
     uint8_t mac_key[32];
+    struct token_key mac; /* the same, for a look at a ticket that allocates nothing */
 };
 struct tls_tickets {
     struct tls_ticket_key *key; /* newest first */

@@ -6,13 +6,22 @@
  *
  *      secret (32 bytes) ─ HMAC-SHA-256 "name"   ─▶ 16 bytes that a ticket begins with
  *                        ─ HMAC-SHA-256 "cipher" ─▶ AES-256-CBC
- *                        ─ HMAC-SHA-256 "mac"    ─▶ HMAC-SHA-256 over all of it */
+ *                        ─ HMAC-SHA-256 "mac"    ─▶ HMAC-SHA-256 over all of it
+ *
+ *      ticket (RFC 5077 4)   name (16) │ iv (16) │ sealed session (n × 16) │ MAC (32) */
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/rand.h>
 #include <stdlib.h>
 #include "net/tls_int.h"
+
+enum {
+    NAME_BYTES = 16,
+    BLOCK_BYTES = 16, /* of AES: the iv's as well */
+    MAC_BYTES = 32,
+    TICKET_BYTES_MIN = NAME_BYTES + BLOCK_BYTES + BLOCK_BYTES + MAC_BYTES,
+};
 
 static bool derive(const uint8_t *secret, const char *label, uint8_t *out, size_t n)
 {
@@ -40,7 +49,8 @@ int tls_tickets_init(struct tls_tickets *t, struct slice secrets)
         struct tls_ticket_key *k = &t->key[i];
         ok = derive(secret, "weir ticket name", k->name, sizeof k->name) &&
              derive(secret, "weir ticket cipher", k->cipher_key, sizeof k->cipher_key) &&
-             derive(secret, "weir ticket mac", k->mac_key, sizeof k->mac_key);
+             derive(secret, "weir ticket mac", k->mac_key, sizeof k->mac_key) &&
+             token_key_init(&k->mac, slice_of(k->mac_key, sizeof k->mac_key)) == 0;
     }
     if (!ok)
         tls_tickets_done(t);
@@ -54,6 +64,23 @@ void tls_tickets_done(struct tls_tickets *t)
     free(t->key);
     EVP_CIPHER_free(t->cipher);
     *t = (struct tls_tickets){0};
+}
+
+bool tls_ticket_is_ours(const struct tls_server *s, struct slice ticket)
+{
+    const struct tls_tickets *t = &s->tickets;
+    uint8_t mac[MAC_BYTES];
+    if (ticket.n < TICKET_BYTES_MIN || (ticket.n - MAC_BYTES - NAME_BYTES) % BLOCK_BYTES != 0)
+        return false;
+    struct slice sealed = slice_take(ticket, ticket.n - MAC_BYTES);
+    for (size_t i = 0; i < t->count; i++) {
+        const struct tls_ticket_key *k = &t->key[i];
+        if (memcmp(ticket.p, k->name, sizeof k->name) != 0)
+            continue;
+        flow_mac(&k->mac, &sealed, 1, mac);
+        return flow_mac_equal(mac, (const uint8_t *)ticket.p + sealed.n, MAC_BYTES);
+    }
+    return false;
 }
 
 static bool mac_begin(EVP_MAC_CTX *mac, const struct tls_ticket_key *k)

@@ -5,6 +5,7 @@
 #ifndef WEIR_WIRE_WIRE_H
 #define WEIR_WIRE_WIRE_H
 
+#include "wire/client_hello.h"
 #include "wire/proxy.h"
 #include "wire/stun.h"
 #include "wire/tls_record.h"

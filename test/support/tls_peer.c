@@ -210,3 +210,30 @@ int peer_shake(struct peer *p, struct tls_server *s, size_t cut, struct tls_flow
         tls_handshake_flow(last, ret_flow);
     return r;
 }
+
+SSL_SESSION *peer_session(struct tls_server *s, int version)
+{
+    struct peer p = peer_new(version, NULL);
+    char none;
+    peer_begin(&p);
+    NEED(peer_shake(&p, s, 0, NULL, NULL) == TLS_STEP_DONE);
+    NEED(SSL_read(p.ssl, &none, 1) <= 0); /* tickets of TLS 1.3 are read on the way */
+    ERR_clear_error();
+    SSL_SESSION *session = SSL_get1_session(p.ssl);
+    NEED(session != NULL);
+    peer_free(&p);
+    return session;
+}
+
+size_t peer_hello(int version, SSL_SESSION *session, char ret_hello[PEER_HELLO_BYTES_MAX])
+{
+    struct peer p = peer_new(version, NULL);
+    peer_begin(&p);
+    NEED(session == NULL || SSL_set_session(p.ssl, session) == 1);
+    (void)SSL_do_handshake(p.ssl);
+    ERR_clear_error();
+    int n = BIO_read(p.out, ret_hello, PEER_HELLO_BYTES_MAX);
+    NEED(n > 0 && n < PEER_HELLO_BYTES_MAX);
+    peer_free(&p);
+    return (size_t)n;
+}

@@ -57,4 +57,11 @@ void peer_free(struct peer *p);
 int peer_shake(struct peer *p, struct tls_server *s, size_t cut, struct tls_flow *ret_flow,
                struct tls_info *ret_info);
 
+/* The session that a client gets of `s` in a whole handshake; freed by SSL_SESSION_free(). */
+SSL_SESSION *peer_session(struct tls_server *s, int version);
+
+/* The ClientHello of a client with that session (NULL = none), in a record. Returns its size. */
+enum { PEER_HELLO_BYTES_MAX = 4096 };
+size_t peer_hello(int version, SSL_SESSION *session, char ret_hello[PEER_HELLO_BYTES_MAX]);
+
 #endif

@@ -137,6 +137,55 @@ static void test_tickets_of_a_fleet(void **state)
     tls_server_release(none);
 }
 
+/* A ticket is looked at without a handshake: what is said of it is what the handshake does. */
+static void test_tickets_of_ours(void **state)
+{
+    (void)state;
+    static const char foreign[] = "old: 0123456789abcdef0123456789b";
+    struct tls_server *here = server_make(&plain_cert, 1, TLS_USE_SIP, slice_of(secrets + 32, 32));
+    struct tls_server *there = server_make(&plain_cert, 1, TLS_USE_SIP, slice_of(secrets + 32, 32));
+    struct tls_server *rotated = server_make(&plain_cert, 1, TLS_USE_SIP, slice_of(secrets, 64));
+    struct tls_server *newest = server_make(&plain_cert, 1, TLS_USE_SIP, slice_of(secrets, 32));
+    struct tls_server *none = server_make(&plain_cert, 1, TLS_USE_SIP, SLICE_NONE);
+    struct tls_server *other = server_make(&plain_cert, 1, TLS_USE_SIP, slice_of(foreign, 32));
+    for (unsigned v = 0; v < 2; v++) {
+        SSL_SESSION *session = peer_session(here, versions[v]);
+        const unsigned char *p;
+        size_t n;
+        SSL_SESSION_get0_ticket(session, &p, &n);
+        assert_true(n > 0);
+        assert_true(tls_ticket_is_ours(here, slice_of(p, n)));
+        assert_true(tls_ticket_is_ours(there, slice_of(p, n)));
+        assert_true(tls_ticket_is_ours(rotated, slice_of(p, n)));
+        assert_false(tls_ticket_is_ours(newest, slice_of(p, n)));
+        assert_false(tls_ticket_is_ours(none, slice_of(p, n)));
+        assert_false(tls_ticket_is_ours(other, slice_of(p, n)));
+        char *copy = guard_copy(p, n);
+        memcpy(copy, other->tickets.key[0].name, 16); /* another's name does not help */
+        assert_false(tls_ticket_is_ours(other, slice_of(copy, n)));
+        assert_false(tls_ticket_is_ours(here, slice_of(copy, n)));
+        memcpy(copy, p, n);
+        for (size_t bit = 0; bit < n * 8; bit++) {
+            copy[bit / 8] ^= (char)(1 << bit % 8);
+            assert_false(tls_ticket_is_ours(rotated, slice_of(copy, n)));
+            copy[bit / 8] ^= (char)(1 << bit % 8);
+        }
+        guard_free(copy);
+        for (size_t cut = 0; cut < n; cut++) {
+            copy = guard_copy(p, cut);
+            assert_false(tls_ticket_is_ours(here, slice_of(copy, cut)));
+            guard_free(copy);
+        }
+        SSL_SESSION_free(session);
+    }
+    tls_server_release(here);
+    tls_server_release(there);
+    tls_server_release(rotated);
+    tls_server_release(newest);
+    tls_server_release(none);
+    tls_server_release(other);
+}
+
 /* ---- SNI ------------------------------------------------------------------------------------- */
 
 static void test_sni(void **state)
@@ -788,6 +837,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cut_anywhere),
         cmocka_unit_test(test_tickets_of_a_fleet),
+        cmocka_unit_test(test_tickets_of_ours),
         cmocka_unit_test(test_sni),
         cmocka_unit_test(test_name_matches),
         cmocka_unit_test(test_mutual),
