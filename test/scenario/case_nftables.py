@@ -62,7 +62,7 @@ def flood(t, end, is_over):
     limit = time.monotonic() + 20
     while not is_over():
         check(time.monotonic() < limit, "nothing came of rubbish")
-        for _ in range(50):
+        for _ in range(10):
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as s:
                 s.settimeout(0.1)
                 try:
@@ -80,7 +80,7 @@ def _(t):
     make(space)
     space.run("nft", "add element " + BANS + " { 192.0.2.1 timeout 1h }")
     with space:
-        weir = t.edge([t.server()], guard=GUARD)
+        weir = t.edge([t.server()], guard=GUARD, node={"name": "edge-1", "workers": 2})
         until(lambda: elements(space) == {}, "what a former process left is gone", 10)
         liar, bad, good = t.ip(8), t.ip(9), t.ip(100)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:

@@ -364,10 +364,30 @@ static void test_a_talker(void **state)
     struct place p;
     place_begin(&p, 1);
     set_program(&p, "head -c 100000 /dev/zero | tr '\\0' x >&2; exit 1");
+    nft_tick(p.nft, p.config, p.now);
+    struct pollfd fd = nft_poll(p.nft);
+    struct stat st;
+    assert_int_equal(poll(&fd, 1, 20000), 1);
+    assert_int_equal(fstat(p.nft->said_fd, &st), 0);
+    assert_true(st.st_size <= 4096);
     settle(&p);
     size_t n = strlen(taken(p.said));
     assert_true(n > 100 && n < 400);
     place_end(&p);
+}
+
+/* What main ignores is not for a child to ignore. */
+static void test_signals_are_as_usual(void **state)
+{
+    (void)state;
+    struct place p;
+    void (*before)(int) = signal(SIGPIPE, SIG_IGN);
+    place_begin(&p, 1);
+    set_program(&p, "kill -PIPE $$; exit 0");
+    settle(&p);
+    assert_non_null(strstr(taken(p.said), "bans are not in nftables"));
+    place_end(&p);
+    (void)signal(SIGPIPE, before);
 }
 
 static void test_one_that_hangs_is_killed(void **state)
@@ -422,6 +442,16 @@ static void test_off(void **state)
     p.now += NS_S;
     assert_string_equal(ran(&p), FLUSH "flush set inet filter other\nadd element inet filter other "
                                        "{ 192.0.2.9/32 timeout 600s }\n");
+    /* It is the same again before the old one is empty. */
+    p.now += NS_S;
+    p.config->nftables = filter_bans;
+    nft_tick(p.nft, p.config, p.now);
+    assert_non_null(p.nft->running);
+    p.config->nftables.set = SLICE("other");
+    assert_string_equal(ran(&p), "flush set inet filter other\n");
+    p.now += NS_S;
+    assert_string_equal(ran(&p), "flush set inet filter other\nadd element inet filter other "
+                                 "{ 192.0.2.9/32 timeout 600s }\n");
     /* One that cannot be emptied holds nobody up. */
     set_program(&p, "exit 1");
     p.now += NS_S;
@@ -526,6 +556,7 @@ int main(void)
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_ways_to_fail),
         cmocka_unit_test(test_a_talker),
+        cmocka_unit_test(test_signals_are_as_usual),
         cmocka_unit_test(test_one_that_hangs_is_killed),
         cmocka_unit_test(test_off),
         cmocka_unit_test(test_families),
