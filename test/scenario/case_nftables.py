@@ -108,12 +108,15 @@ def _(t):
     space = t.keep(netns.Space())
     make(space)
     with space:
-        guard = {"nftables": BANS}
+        guard = {"nftables": BANS, "per_source": {"connects": 5, "malformed": "off"}}
         weir = t.edge([t.server()], guard=guard)
         bad = t.ip(9)
         net = bad.rsplit(".", 1)[0] + ".8/30"
+        crowd = t.ip(20)  # it connects too often: it is held off, and banned it is not
+        flood(t, crowd, lambda: weir.show("workers")[0]["filters"] > 0)
         equal(weir.command("guard", "deny", net, "--for", "2h"), (0, "", ""), "deny")
         flood(t, bad, lambda: net in elements(space))
+        equal(list(elements(space)), [net], "what the set holds")
         check(500 < elements(space)[net] <= 600, f"no longer than ten minutes: {elements(space)}")
         config = dict(weir.config)
         config["guard"] = {}
