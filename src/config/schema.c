@@ -541,8 +541,8 @@ static const struct field tls_fields[] = {
      .min = 1,
      .max = 65536,
      .standard = "256",
-     .help = "Handshakes that each worker has under way at most; further connections wait for their "
-             "turn."},
+     .help = "Handshakes that each worker has under way at most; further connections wait for "
+             "their turn."},
     {.key = "within",
      .type = V_DURATION,
      PUT(struct draft, c.handshake_within),

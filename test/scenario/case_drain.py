@@ -63,7 +63,8 @@ def phones_and_calls(t, edge, count, tp="tcp"):
 
 
 for transport, many in (("tcp", 2), ("tls", 1)):
-    @case(f"drain: 50 phones over {transport} ({many} workers) go to the other edge, one by one; 3 calls stay",
+    @case(f"drain: 50 phones over {transport} ({many} workers) go to the other edge, one by one; "
+          "3 calls stay",
           timeout=90)
     def _(t, tp=transport, workers=many):
         cert, key = tls.Authority(t.folder).sign("edge.example.com", [t.ip(1), t.ip(3)])
@@ -157,7 +158,8 @@ def _(t):
     equal((answer.status, answer.contact_uri()), (302, f"sip:{t.ip(3)}:5060"), "who follows")
     for ua in uas:
         equal(ua.ask().status, 200, f"{ua.name} is registered: until its turn")
-    equal(uas[0].ask(params=";expires=0", extra=[("User-Agent", "Stubborn/1")]).status, 200, "leaves")
+    left = uas[0].ask(params=";expires=0", extra=[("User-Agent", "Stubborn/1")])
+    equal(left.status, 200, "leaves")
 
 
 def tls_pair(t):
