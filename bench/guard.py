@@ -111,9 +111,10 @@ def delta(weir, before):
 # ---- avalanches -------------------------------------------------------------------------------
 
 def bare_us(t, count):
-    """CPU of the bare acceptor, µs a connection with its REGISTER: what nobody does for less."""
+    """CPU of the bare acceptor, µs a connection with its REGISTER: what nobody does for less. They
+    come nearly as fast as it can, so that few wake it up for themselves alone."""
     bare = pinned(acceptor(t))
-    words = ["phones", "--to", f"tls://{t.ip(2)}:5061", "--insecure", "--rate", "1000/s"]
+    words = ["phones", "--to", f"tls://{t.ip(2)}:5061", "--insecure", "--rate", "2500/s"]
     Load(t, *words, "--count", "200").result(60)
     before = threads_ns([bare.pid])
     got = Load(t, *words, "--count", str(count), "--for", "60s").result(90)
