@@ -55,10 +55,10 @@ def _(t):
     attacker.bind((t.ip(66), 0))
     with attacker:
         def dropped():
-            flood(attacker, t.outside, 50)
+            flood(attacker, t.outside, 4000)
             return counter(weir, "filtered") > 0
         try:
-            until(dropped, "the kernel has a list, and drops", 10)
+            until(dropped, "the kernel has a list, and drops", 20)
         except ends.Failed:
             print(weir.show("guard"))
             raise
