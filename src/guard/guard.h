@@ -142,9 +142,10 @@ mono_ns guard_accept_at(const struct guard *g, uint8_t transport, mono_ns now);
  * alone: nobody is refused. Of those who wait the caller begins
  * with the known ones. */
 bool guard_handshake(struct guard *g, mono_ns now, mono_ns *ret_at);
-/* The source has shown that it belongs here: it registered, or resumed a session of ours. For a day
- * it makes no room for strangers, its neighbours' rates and bans are not held against it, and no
- * datagrams in its name can ban it. Never to be said of what may be a pretence. */
+/* The source has shown that it belongs here: it registered. A ticket of ours is no such sign, for
+ * it may be shown from anywhere. For a day it makes no room for strangers, its neighbours' rates
+ * and bans are not held against it, and no datagrams in its name can ban it. Never to be said of
+ * what may be a pretence. */
 void guard_known(struct guard *g, const struct addr *source, mono_ns now);
 bool guard_is_known(const struct guard *g, const struct addr *source, mono_ns now);
 

@@ -20,6 +20,7 @@
 #include <openssl/x509.h>
 #include "net/net_int.h"
 #include "support/support.h"
+#include "support/tls_peer.h"
 
 /* ---- the engine: counts ------------------------------------------------------------------------
  */
@@ -167,6 +168,7 @@ static int begin(void **state)
     x->cert = (struct config_cert){slice_cstr(x->cert_path), slice_cstr(x->key_path)};
     x->config.workers = 1;
     x->config.handshakes_max = 1;
+    x->config.ticket_secret = SLICE("0123456789abcdef0123456789abcdef");
     x->config.handshake_within = 5 * NS_S;
     x->config.engine.limits = (struct edge_limits){.flows = FLOWS, .target_flows = 2};
     for (unsigned i = 0; i < LISTENERS; i++) {
@@ -737,6 +739,117 @@ static void test_known_ones_first(void **state)
     hang_up((int[]){fds[1], fds[4]}, 2);
 }
 
+/* A client's session: made in memory, with nobody's connection. */
+static SSL_SESSION *session_of(unsigned listener, int version)
+{
+    return peer_session(x->net.tls->server[listener], version);
+}
+
+static int client_with(unsigned listener, uint8_t last, const char *bytes, size_t n)
+{
+    int fd = client(listener, last);
+    say(fd, bytes, n);
+    return fd;
+}
+
+/* Of any version, and on another listener than its own: but one that is no ticket of ours, or of
+ * which half has come, is worth nothing. And nothing is remembered. */
+static void test_tickets_go_before_strangers(void **state)
+{
+    (void)state;
+    static const int versions[] = {TLS1_2_VERSION, TLS1_3_VERSION};
+    char bytes[PEER_HELLO_BYTES_MAX], forged[PEER_HELLO_BYTES_MAX];
+    for (unsigned v = 0; v < 2; v++) {
+        SSL_SESSION *session = session_of(PROXIED_SECURE, versions[v]);
+        size_t n = peer_hello(versions[v], session, bytes);
+        struct slice ticket = client_hello_ticket(bytes, n);
+        assert_true(ticket.n > 0);
+        memcpy(forged, bytes, n);
+        forged[ticket.p - bytes + (ptrdiff_t)ticket.n - 1] ^= 1;
+        int fds[6];
+        x->w->count.handshakes_waited = 0;
+        wait_behind(fds, 2);
+        fds[2] = client_with(SECURE, 4, forged, n);
+        fds[3] = client_with(SECURE, 5, bytes, n - 1);
+        assert_int_equal(0, streams()->list[LIST_KNOWN].count);
+        fds[4] = client_with(SECURE, 6, bytes, n);
+        fds[5] = client_with(SECURE, 7, bytes, n);
+        assert_int_equal(2, streams()->list[LIST_KNOWN].count);
+        assert_int_equal(3, streams()->list[LIST_STRANGERS].count);
+        static const struct {
+            uint8_t goes, next;
+        } order[] = {{0, 6}, {4, 7}, {5, 3}, {1, 4}, {2, 5}};
+        for (unsigned i = 0; i < sizeof order / sizeof order[0]; i++) {
+            next_place(fds[order[i].goes]);
+            assert_int_equal(order[i].next, who_shakes());
+        }
+        hang_up_one(fds[3]);
+        assert_int_equal(0, streams()->live);
+        for (uint8_t i = 2; i <= 7; i++) {
+            struct addr source = loopback(i, 0);
+            assert_false(guard_is_known(the_guard, &source, x->w->now));
+        }
+        SSL_SESSION_free(session);
+    }
+}
+
+/* A listener that knows no tickets, and one whose header of a proxy comes first. */
+static void test_tickets_at_other_doors(void **state)
+{
+    (void)state;
+    char bytes[HEADER_BYTES + PEER_HELLO_BYTES_MAX], why[TLS_WHY_BYTES_MAX];
+    SSL_SESSION *session = session_of(SECURE, TLS1_3_VERSION);
+    memcpy(bytes, header, HEADER_BYTES);
+    size_t n = HEADER_BYTES + peer_hello(TLS1_3_VERSION, session, bytes + HEADER_BYTES);
+    int fds[4];
+    wait_behind(fds, 2);
+    fds[2] = client(PROXIED_SECURE, 4);
+    say(fds[2], bytes, n);
+    assert_int_equal(1, streams()->list[LIST_KNOWN].count);
+    struct tls_server *server = x->net.tls->server[SECURE];
+    x->net.tls->server[SECURE] =
+        tls_server_new(&x->config.listener[SECURE], TLS_USE_SIP, SLICE_NONE, why);
+    fds[3] = client_with(SECURE, 5, bytes + HEADER_BYTES, n - HEADER_BYTES);
+    tls_server_release(x->net.tls->server[SECURE]);
+    x->net.tls->server[SECURE] = server;
+    assert_int_equal(1, streams()->list[LIST_KNOWN].count);
+    next_place(fds[0]);
+    assert_int_equal(9, who_shakes());
+    hang_up(fds + 1, 3);
+    SSL_SESSION_free(session);
+}
+
+/* A handshake to its end: resumed, and its source is as unknown as before. */
+static void test_who_resumes_is_not_known(void **state)
+{
+    (void)state;
+    struct addr source = loopback(2, 0);
+    struct peer p = peer_new(TLS1_3_VERSION, NULL);
+    SSL_SESSION *session = session_of(SECURE, TLS1_3_VERSION);
+    int fd = client(SECURE, 2);
+    char bytes[8192];
+    peer_begin(&p);
+    assert_int_equal(1, SSL_set_session(p.ssl, session));
+    while (SSL_do_handshake(p.ssl) != 1) {
+        int n = BIO_read(p.out, bytes, sizeof bytes);
+        if (n > 0)
+            say(fd, bytes, (size_t)n);
+        assert_true(wait_for(fd, POLLIN));
+        ssize_t got = recv(fd, bytes, sizeof bytes, 0);
+        assert_true(got > 0);
+        assert_int_equal(got, BIO_write(p.in, bytes, (int)got));
+    }
+    int n = BIO_read(p.out, bytes, sizeof bytes);
+    assert_true(n > 0);
+    say(fd, bytes, (size_t)n);
+    assert_int_equal(1, x->w->count.tls_resumed);
+    assert_int_equal(1, the_engine.seen[EV_FLOW_OPENED]);
+    assert_false(guard_is_known(the_guard, &source, x->w->now));
+    hang_up_one(fd);
+    peer_free(&p);
+    SSL_SESSION_free(session);
+}
+
 static void test_who_leaves_costs_no_handshake(void **state)
 {
     (void)state;
@@ -854,6 +967,9 @@ int main(void)
         TEST(test_in_order_while_nobody_is_impatient),
         TEST(test_newest_first_in_a_crowd),
         TEST(test_known_ones_first),
+        TEST(test_tickets_go_before_strangers),
+        TEST(test_tickets_at_other_doors),
+        TEST(test_who_resumes_is_not_known),
         TEST(test_who_leaves_costs_no_handshake),
         TEST(test_who_waits_too_long_is_closed),
         TEST(test_handshakes_have_a_pace),
