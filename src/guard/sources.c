@@ -494,40 +494,6 @@ static unsigned insert(struct prefix *to, uint64_t *counts, unsigned n, unsigned
     return n + 1;
 }
 
-static unsigned persistent(const struct guard *g, bool proven, struct prefix *ret_prefixes,
-                           unsigned max, mono_ns now)
-{
-    uint64_t counts[PERSISTENT_MAX + LIST_ITEMS_MAX];
-    unsigned n = 0;
-    if (max > PERSISTENT_MAX + LIST_ITEMS_MAX)
-        max = PERSISTENT_MAX + LIST_ITEMS_MAX;
-    const struct list *l = &g->lists.operators;
-    for (uint32_t i = 0; i < l->count; i++) {
-        const struct list_item *item = &l->item[i];
-        if (item->deny && item->until > now && item->refused >= PERSISTENT_FROM)
-            n = insert(ret_prefixes, counts, n, max, &item->at, item->refused);
-    }
-    for (uint32_t i = 0; !g->opts->report_only && i < g->sources.persistent_count; i++) {
-        const struct source *x = by_prefix(g, &g->sources.persistent[i]);
-        if (x != NULL && source__is_banned(g, x, proven, now))
-            n = insert(ret_prefixes, counts, n, max, &g->sources.persistent[i], x->persistence);
-    }
-    return n;
-}
-
-unsigned guard_persistent(const struct guard *g, struct prefix *ret_prefixes, unsigned max,
-                          mono_ns now)
-{
-    unsigned n = persistent(g, true, ret_prefixes, max, now);
-    return n + held__list(g, ret_prefixes + n, max - n, now);
-}
-
-unsigned guard_persistent_datagrams(const struct guard *g, struct prefix *ret_prefixes,
-                                    unsigned max, mono_ns now)
-{
-    return persistent(g, false, ret_prefixes, max, now);
-}
-
 static bool touches(const struct prefix *p, const struct prefix *q)
 {
     return p->bits <= q->bits ? prefix_holds(p, &q->net) : prefix_holds(q, &p->net);
@@ -549,20 +515,63 @@ static mono_ns denied_until(const struct list *l, const struct prefix *p, mono_n
     return until;
 }
 
+/* Is somebody in it who does not feel its ban? In a neighbourhood those are all who are known. */
+static bool spares_some(const struct guard *g, const struct prefix *p, mono_ns now)
+{
+    const struct list *l = &g->lists.operators, *exempt = &g->lists.exempt;
+    if (p->bits != 32 && p->bits != 64)
+        return true;
+    for (uint32_t i = 0; i < l->count; i++)
+        if (!l->item[i].deny && l->item[i].until > now && touches(&l->item[i].at, p))
+            return true;
+    for (uint32_t i = 0; i < exempt->count; i++)
+        if (touches(&exempt->item[i].at, p))
+            return true;
+    return false;
+}
+
+static unsigned persistent(const struct guard *g, bool proven, struct prefix *ret_prefixes,
+                           unsigned max, mono_ns now)
+{
+    uint64_t counts[PERSISTENT_MAX + LIST_ITEMS_MAX];
+    unsigned n = 0;
+    if (max > PERSISTENT_MAX + LIST_ITEMS_MAX)
+        max = PERSISTENT_MAX + LIST_ITEMS_MAX;
+    const struct list *l = &g->lists.operators;
+    for (uint32_t i = 0; i < l->count; i++) {
+        const struct list_item *item = &l->item[i];
+        if (item->deny && denied_until(l, &item->at, now) > 0 && item->refused >= PERSISTENT_FROM)
+            n = insert(ret_prefixes, counts, n, max, &item->at, item->refused);
+    }
+    for (uint32_t i = 0; !g->opts->report_only && i < g->sources.persistent_count; i++) {
+        const struct prefix *p = &g->sources.persistent[i];
+        const struct source *x = by_prefix(g, p);
+        if (x != NULL && source__is_banned(g, x, proven, now) && !spares_some(g, p, now))
+            n = insert(ret_prefixes, counts, n, max, p, x->persistence);
+    }
+    return n;
+}
+
+unsigned guard_persistent(const struct guard *g, struct prefix *ret_prefixes, unsigned max,
+                          mono_ns now)
+{
+    unsigned n = persistent(g, true, ret_prefixes, max, now);
+    return n + held__list(g, ret_prefixes + n, max - n, now);
+}
+
+unsigned guard_persistent_datagrams(const struct guard *g, struct prefix *ret_prefixes,
+                                    unsigned max, mono_ns now)
+{
+    return persistent(g, false, ret_prefixes, max, now);
+}
+
 /* The same of its ban, which nobody feels who is allowed or exempt. */
 static mono_ns banned_until(const struct guard *g, const struct prefix *p, mono_ns now)
 {
-    const struct list *l = &g->lists.operators, *exempt = &g->lists.exempt;
     const struct source *x = by_prefix(g, p);
     if (x == NULL || g->opts->report_only || !source__is_banned(g, x, true, now) ||
-        (p->bits != 32 && p->bits != 64) || p->bits != source__prefix(g, x).bits)
+        p->bits != source__prefix(g, x).bits || spares_some(g, p, now))
         return 0;
-    for (uint32_t i = 0; i < l->count; i++)
-        if (!l->item[i].deny && l->item[i].until > now && touches(&l->item[i].at, p))
-            return 0;
-    for (uint32_t i = 0; i < exempt->count; i++)
-        if (touches(&exempt->item[i].at, p))
-            return 0;
     return mono_add(g->sources.born, (dur_ns)x->ban_ends << SOURCE_TICK_SHIFT);
 }
 

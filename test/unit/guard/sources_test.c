@@ -319,8 +319,9 @@ static void persistent_until(void **state)
     place_end(&p);
 }
 
-/* Known sources do not feel the ban of a neighbourhood: it is nothing for a whole host. */
-static void no_neighbourhood_has_an_end(void **state)
+/* Known sources do not feel the ban of a neighbourhood: it is nothing for the kernel, which would
+ * drop them as well. Nor is a denied network in which somebody is allowed. */
+static void the_kernel_hears_of_no_neighbourhood(void **state)
 {
     (void)state;
     struct place p;
@@ -331,9 +332,14 @@ static void no_neighbourhood_has_an_end(void **state)
     for (uint32_t i = 1; i < 20; i++)
         offend(&p, ip4(0x0a000000 + i), true);
     knock(&p, ip4(0x0a0000fe), 64);
+    struct addr stranger = ip4(0x0a0000fe);
+    assert_int_equal(guard_refused_connected(p.g, &stranger, p.now), GUARD_BANNED);
+    assert_int_equal(persistent(&p, out, 8), 0);
+    edit(&p, "deny 192.0.2.0/24");
+    knock(&p, ip4(0xc0000201), 64);
     assert_int_equal(persistent(&p, out, 8), 1);
-    assert_int_equal(out[0].bits, 24);
-    assert_true(guard_persistent_until(p.g, &out[0], p.now) == 0);
+    edit(&p, "allow 192.0.2.7");
+    assert_int_equal(persistent(&p, out, 8), 0);
     place_end(&p);
 }
 
@@ -437,7 +443,7 @@ int main(void)
         cmocka_unit_test(a_prefix_spares_its_source),
         cmocka_unit_test(the_persistent_are_listed),
         cmocka_unit_test(persistent_until),
-        cmocka_unit_test(no_neighbourhood_has_an_end),
+        cmocka_unit_test(the_kernel_hears_of_no_neighbourhood),
         cmocka_unit_test(the_list_of_the_persistent_is_bounded),
         cmocka_unit_test(forget_lifts_bans),
         cmocka_unit_test(years_later),
