@@ -222,6 +222,7 @@ class Quota:
         t.stack.callback(self.close)
         self.set("cpu.cfs_period_us", self.PERIOD_US)
         self.set("cpu.cfs_quota_us", int(self.PERIOD_US * share))
+        self.set("cpu.shares", 262144)  # and that much of it before others
         self.set("cgroup.procs", pid)
 
     def set(self, name, value):
