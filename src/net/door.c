@@ -70,10 +70,15 @@ static void list_remove(struct streams *s, enum conn_list_id id, enum conn_link_
     l->count--;
 }
 
+static uint32_t waiting(const struct streams *s)
+{
+    return s->list[LIST_KNOWN].count + s->list[LIST_TICKETS].count + s->list[LIST_STRANGERS].count;
+}
+
 static void leave_queue(struct worker *w, struct conn *c)
 {
     if (c->waits)
-        list_remove(&w->streams, c->is_known ? LIST_KNOWN : LIST_STRANGERS, LINK_WAITS, c);
+        list_remove(&w->streams, (enum conn_list_id)c->queue, LINK_WAITS, c);
     c->waits = false;
 }
 
@@ -394,8 +399,7 @@ mono_ns door_deadline(const struct worker *w)
     mono_ns at = MONO_NONE;
     if (s->ready != 0)
         at = s->accept_again != MONO_NONE ? s->accept_again : s->accept_at;
-    if (s->list[LIST_KNOWN].count + s->list[LIST_STRANGERS].count > 0 &&
-        s->shaking < w->config->handshakes_max)
+    if (waiting(s) > 0 && s->shaking < w->config->handshakes_max)
         at = mono_min(at, s->shake_at);
     return at;
 }
@@ -482,11 +486,6 @@ bool conn_is_before_shake(const struct conn *c)
     return is_in_shake(c) && (c->work == NULL || c->work->shake == NULL);
 }
 
-static uint32_t waiting(const struct streams *s)
-{
-    return s->list[LIST_KNOWN].count + s->list[LIST_STRANGERS].count;
-}
-
 static bool may_shake(struct worker *w, const struct conn *c)
 {
     struct streams *s = &w->streams;
@@ -508,6 +507,15 @@ static bool has_ticket(struct worker *w, const struct conn *c)
     return n > 0 && tls_ticket_is_ours(server, client_hello_ticket(hello, (size_t)n));
 }
 
+/* Who has registered from there, then who may be somebody of ours, then the others. */
+static enum conn_list_id queue_for(struct worker *w, const struct conn *c)
+{
+    if (!is_guarded(w, c->listener, &c->peer) ||
+        guard_is_known(engine_guard(w->engine), &c->peer, w->now))
+        return LIST_KNOWN;
+    return has_ticket(w, c) ? LIST_TICKETS : LIST_STRANGERS;
+}
+
 bool conn_must_wait(struct worker *w, struct conn *c)
 {
     struct streams *s = &w->streams;
@@ -523,9 +531,8 @@ bool conn_must_wait(struct worker *w, struct conn *c)
         return false;
     w->count.handshakes_waited++;
     c->waits = true;
-    c->is_known = !is_guarded(w, c->listener, &c->peer) ||
-                  guard_is_known(engine_guard(w->engine), &c->peer, w->now) || has_ticket(w, c);
-    list_push(s, c->is_known ? LIST_KNOWN : LIST_STRANGERS, LINK_WAITS, c);
+    c->queue = (uint8_t)queue_for(w, c);
+    list_push(s, (enum conn_list_id)c->queue, LINK_WAITS, c);
     c->until = mono_add(w->now, WAITS_WITHIN_MAX * w->config->handshake_within);
     conn_arm(w, c);
     return true;
@@ -534,9 +541,10 @@ bool conn_must_wait(struct worker *w, struct conn *c)
 static struct conn *next_waiting(const struct worker *w)
 {
     const struct streams *s = &w->streams;
-    const struct conn_list *l = &s->list[LIST_KNOWN];
-    if (l->count == 0)
-        l = &s->list[LIST_STRANGERS];
+    enum conn_list_id id = LIST_KNOWN;
+    while (id > LIST_STRANGERS && s->list[id].count == 0)
+        id--;
+    const struct conn_list *l = &s->list[id];
     if (l->count == 0)
         return NULL;
     struct conn *oldest = &s->accepted[l->first - 1];

@@ -171,7 +171,8 @@ struct conn_work {
  *      silent      has said no message yet: the first that goes when there is no place left
  *      strangers   wait for their handshake
  *      known       the same, but their source belongs here: they are served before */
-enum conn_list_id { LIST_SILENT, LIST_STRANGERS, LIST_KNOWN, CONN_LISTS };
+/* Those that wait for their handshake, the first to be served last. */
+enum conn_list_id { LIST_SILENT, LIST_STRANGERS, LIST_TICKETS, LIST_KNOWN, CONN_LISTS };
 enum conn_link_id { LINK_SILENT, LINK_WAITS, CONN_LINKS }; /* who is known is no stranger */
 struct conn_link {
     uint32_t prev, next; /* slot + 1; 0 = none */
@@ -201,12 +202,13 @@ struct conn {
     uint8_t listener;
     uint8_t transport;
     uint8_t stub_len;
+    uint8_t queue;      /* enum conn_list_id in which it waits */
     bool deaf : 1;      /* framing failed: nothing more is read as SIP */
     bool sensible : 1;  /* has sent a message or a keep-alive */
     bool announced : 1; /* the engine has seen EV_FLOW_OPENED */
     bool blank : 1;     /* the last thing on it was a lone CRLF: one more makes a ping */
     bool waits : 1;     /* its handshake has not begun: others come first */
-    bool is_known : 1;  /* it waits in the list of those */
+
     bool is_silent : 1; /* it is in the list of those */
     bool counted : 1;   /* by the guard, as its peer's */
     bool proxied : 1;   /* a PROXY header has to come first */

@@ -771,10 +771,10 @@ static void test_tickets_go_before_strangers(void **state)
         wait_behind(fds, 2);
         fds[2] = client_with(SECURE, 4, forged, n);
         fds[3] = client_with(SECURE, 5, bytes, n - 1);
-        assert_int_equal(0, streams()->list[LIST_KNOWN].count);
+        assert_int_equal(0, streams()->list[LIST_TICKETS].count);
         fds[4] = client_with(SECURE, 6, bytes, n);
         fds[5] = client_with(SECURE, 7, bytes, n);
-        assert_int_equal(2, streams()->list[LIST_KNOWN].count);
+        assert_int_equal(2, streams()->list[LIST_TICKETS].count);
         assert_int_equal(3, streams()->list[LIST_STRANGERS].count);
         static const struct {
             uint8_t goes, next;
@@ -805,14 +805,14 @@ static void test_tickets_at_other_doors(void **state)
     wait_behind(fds, 2);
     fds[2] = client(PROXIED_SECURE, 4);
     say(fds[2], bytes, n);
-    assert_int_equal(1, streams()->list[LIST_KNOWN].count);
+    assert_int_equal(1, streams()->list[LIST_TICKETS].count);
     struct tls_server *server = x->net.tls->server[SECURE];
     x->net.tls->server[SECURE] =
         tls_server_new(&x->config.listener[SECURE], TLS_USE_SIP, SLICE_NONE, why);
     fds[3] = client_with(SECURE, 5, bytes + HEADER_BYTES, n - HEADER_BYTES);
     tls_server_release(x->net.tls->server[SECURE]);
     x->net.tls->server[SECURE] = server;
-    assert_int_equal(1, streams()->list[LIST_KNOWN].count);
+    assert_int_equal(1, streams()->list[LIST_TICKETS].count);
     next_place(fds[0]);
     assert_int_equal(9, who_shakes());
     hang_up(fds + 1, 3);
