@@ -122,6 +122,14 @@ static const struct field shed_fields[] = {
      .help = "When messages wait for a worker longer than this, a share of what is new is refused "
              "with 503, the least worth first: probes, calls, registrations, refreshes. Dialogs, "
              "BYE, CANCEL and emergency calls are not."},
+    {.key = "drop",
+     .type = V_BOOL,
+     GUARD(drops_unheard),
+     .standard = "true",
+     .help =
+         "When more than a quarter has to be refused for long, whether the kernel drops a share of "
+         "INVITEs over UDP from outside before they are read: to answer each would leave no time "
+         "for anything else. Callers send again. Emergency calls pass."},
     {.key = "age",
      .type = V_DURATION,
      GUARD(request_age_max),

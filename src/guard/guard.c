@@ -15,6 +15,7 @@ void guard_opts_default(struct guard_opts *o)
         .ban_max = 3600 * NS_S,
         .ban_decay = 600 * NS_S,
         .delay_target = 20 * NS_MS,
+        .drops_unheard = true,
         .request_age_max = 500 * NS_MS,
         .retry_after_min = 2 * NS_S,
         .retry_after_max = 300 * NS_S,

@@ -97,6 +97,7 @@ struct guard_opts {
     const struct prefix *exempt; /* never limited nor banned; at most GUARD_EXEMPT_MAX */
     uint16_t exempt_count;
     dur_ns delay_target;    /* a worker's own delay above which it sheds */
+    bool drops_unheard;     /* see guard_unheard() */
     dur_ns request_age_max; /* T1: an older request is not worked on */
     dur_ns retry_after_min, retry_after_max;
     uint16_t session_crossings_max; /* of one Session-ID, as new requests, within session_within */
@@ -251,6 +252,10 @@ void guard_waited(struct guard *g, unsigned queue, dur_ns waited, mono_ns now);
  * out by what came. Counts it. In-dialog requests go by age only from 8 × request_age_max on, what
  * finishes and emergencies never. */
 bool guard_sheds(struct guard *g, enum guard_class class, dur_ns waited, mono_ns now);
+/* The share of new INVITEs over UDP, in 2^-32, that the kernel shall drop before they are read, for
+ * to refuse them all would leave no time for anything else. 0 when that is not so, or not wanted.
+ */
+uint32_t guard_unheard(struct guard *g, mono_ns now);
 /* The worker's delay and how much is shed, in permille of what comes, for show and neighbours. */
 dur_ns guard_delay(const struct guard *g);
 uint32_t guard_shed_permille(const struct guard *g);

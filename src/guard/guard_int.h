@@ -177,6 +177,8 @@ struct delay {
     uint32_t reviewed;                /* intervals in it */
     uint32_t told;                    /* to neighbours, in 2^-20 */
     uint64_t told_seq;
+    uint32_t unheard; /* of new INVITEs over UDP, in 2^-20 */
+    mono_ns unheard_at;
 };
 struct line {
     mono_ns next_free;

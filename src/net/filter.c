@@ -11,6 +11,8 @@
  * Sockets of datagrams drop more than those of connections: a ban that only datagrams led to may be
  * for what somebody else has sent, and the true owner of the address connects all the same.
  *
+ * When there is too much to do, INVITEs are dropped by chance in the same way: see guard_unheard().
+ *
  * The lists are asked for when they have changed, and again while there is one: who is dropped
  * there is not seen here any more, and whose ban is over has to be let in. Connections that are
  * open keep none of it. */
@@ -21,7 +23,10 @@
 #define CHANGE_NOT_WITHIN (200 * NS_MS)
 #define LOOK_AGAIN        (1 * NS_S)
 
+/* Of an IP header, where the source stands; of a datagram, what stands where. */
 enum { SOURCE_IP4 = 12, SOURCE_IP6 = 8, TAKE = -1 };
+enum { MESSAGE_AT = 8, URI_AT = MESSAGE_AT + 7, USER_AT = URI_AT + 4, REQUEST_BYTES_MIN = 64 };
+#define WORD(a, b, c, d) ((uint32_t)(a) << 24 | (uint32_t)(b) << 16 | (uint32_t)(c) << 8 | (d))
 
 static struct sock_filter statement(uint16_t code, uint32_t k)
 {
@@ -74,11 +79,56 @@ unsigned filter_write(struct sock_filter *code, const struct prefix *prefixes, u
     return n;
 }
 
-/* Without a list, or when the kernel takes none, the socket has none. */
-static bool apply(int fd, const struct filter_list *l, uint8_t family)
+/* Takes it when the user part of its URI is this number:
+ *      0        8          15      19
+ *      │ UDP    │ INVITE␣  │ sip:  │ 112 │ @ … */
+static unsigned write_number(struct sock_filter *code, struct slice number)
+{
+    unsigned n = 0, total = 2 * ((unsigned)number.n + 1) + 1;
+    for (unsigned i = 0; i <= number.n; i++) {
+        uint32_t c = i < number.n ? (uint8_t)number.p[i] : '@';
+        code[n++] = statement(BPF_LD | BPF_B | BPF_ABS, USER_AT + i);
+        code[n] = when_equal(c, total - n - 1);
+        n++;
+    }
+    code[n++] = statement(BPF_RET | BPF_K, (uint32_t)TAKE);
+    return n;
+}
+
+unsigned filter_write_drop(struct sock_filter *code, const struct slice *numbers, unsigned count,
+                           uint32_t share)
+{
+    const struct sock_filter take = statement(BPF_RET | BPF_K, (uint32_t)TAKE);
+    unsigned n = 0;
+    /* A load beyond the end would drop: no request is shorter. */
+    code[n++] = statement(BPF_LD | BPF_W | BPF_LEN, 0);
+    code[n++] = (struct sock_filter){BPF_JMP | BPF_JGE | BPF_K, 1, 0, REQUEST_BYTES_MIN};
+    code[n++] = take;
+    code[n++] = statement(BPF_LD | BPF_W | BPF_ABS, MESSAGE_AT);
+    code[n++] = (struct sock_filter){BPF_JMP | BPF_JEQ | BPF_K, 1, 0, WORD('I', 'N', 'V', 'I')};
+    code[n++] = take;
+    code[n++] = statement(BPF_LD | BPF_W | BPF_ABS, URI_AT);
+    code[n++] = when_equal(WORD('u', 'r', 'n', ':'), 1);
+    code[n++] = take;
+    for (unsigned i = 0; i < count && i < FILTER_NUMBERS_MAX; i++)
+        if (numbers[i].n <= FILTER_NUMBER_CHARS_MAX)
+            n += write_number(code + n, numbers[i]);
+    code[n++] = statement(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_RANDOM));
+    code[n++] = (struct sock_filter){BPF_JMP | BPF_JGE | BPF_K, 1, 0, share};
+    code[n++] = statement(BPF_RET | BPF_K, 0);
+    code[n++] = take;
+    return n;
+}
+
+/* Without anything to drop, or when the kernel takes no program, the socket has none. `o` NULL: no
+ * INVITEs. */
+static bool apply(int fd, const struct filter_list *l, uint8_t family, const struct edge_opts *o,
+                  uint32_t unheard)
 {
     struct sock_filter code[FILTER_CODE_MAX];
     unsigned n = filter_write(code, l->prefix, l->count, family);
+    if (o != NULL && unheard > 0)
+        n += filter_write_drop(code + n - 1, o->emergency, o->emergency_count, unheard) - 1;
     struct sock_fprog program = {(unsigned short)n, code};
     int unused = 0;
     if (n > 1 && setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0)
@@ -105,7 +155,7 @@ static unsigned spare_trusted(const struct worker *w, struct prefix *prefixes, u
 
 static bool is_in_use(const struct filter *f)
 {
-    return f->list[FILTER_DATAGRAMS].count + f->list[FILTER_STREAMS].count > 0;
+    return f->list[FILTER_DATAGRAMS].count + f->list[FILTER_STREAMS].count + f->unheard > 0;
 }
 
 void filter_forget(struct worker *w)
@@ -142,9 +192,10 @@ static void apply_all(struct worker *w)
         if (!is_outside(w, (uint8_t)i))
             continue;
         if (s->fd >= 0)
-            s->filtered = apply(s->fd, datagrams, family);
+            s->filtered =
+                apply(s->fd, datagrams, family, &w->config->engine.edge, w->filter.unheard);
         if (fd >= 0)
-            (void)apply(fd, streams, family);
+            (void)apply(fd, streams, family, NULL, 0);
     }
 }
 
@@ -166,7 +217,8 @@ void filter_look(struct worker *w)
     struct guard *g = engine_guard(w->engine);
     struct filter_list lists[FILTER_LISTS];
     uint64_t version = guard_persistent_version(g);
-    if (!is_due(w, version))
+    uint32_t unheard = guard_unheard(g, w->now);
+    if (!is_due(w, version) && unheard == f->unheard)
         return;
     for (unsigned i = 0; i < FILTER_LISTS; i++) {
         struct filter_list *l = &lists[i];
@@ -175,13 +227,15 @@ void filter_look(struct worker *w)
                        : guard_persistent_datagrams(g, l->prefix, FILTER_PREFIXES_MAX, w->now);
         l->count = spare_trusted(w, l->prefix, l->count);
     }
-    bool same = !f->stale && is_same(&lists[0], &f->list[0]) && is_same(&lists[1], &f->list[1]);
+    bool same = !f->stale && unheard == f->unheard && is_same(&lists[0], &f->list[0]) &&
+                is_same(&lists[1], &f->list[1]);
     f->version = version;
     f->asked_at = w->now;
     tell_bans(w, &lists[FILTER_STREAMS]);
     if (same)
         return;
     memcpy(f->list, lists, sizeof lists);
+    f->unheard = unheard;
     f->stale = false;
     w->count.filters++;
     apply_all(w);
@@ -190,5 +244,7 @@ void filter_look(struct worker *w)
 mono_ns filter_deadline(const struct worker *w)
 {
     const struct filter *f = &w->filter;
+    if (f->unheard > 0) /* when nobody comes any more, nobody says that it is over */
+        return mono_add(w->now, CHANGE_NOT_WITHIN);
     return is_in_use(f) || f->untold ? mono_add(f->asked_at, LOOK_AGAIN) : MONO_NONE;
 }

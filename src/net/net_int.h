@@ -366,7 +366,13 @@ struct unkept {
 enum { UNKEPT_MAX = 4096 };
 
 /* What the kernel drops for us: see filter.c. */
-enum { FILTER_PREFIXES_MAX = 64, FILTER_CODE_MAX = FILTER_PREFIXES_MAX * 9 + 1 };
+enum {
+    FILTER_PREFIXES_MAX = 64,
+    FILTER_NUMBERS_MAX = 32, /* emergency numbers, each of at most … */
+    FILTER_NUMBER_CHARS_MAX = 8,
+    FILTER_DROP_CODE_MAX = 12 + FILTER_NUMBERS_MAX * (2 * FILTER_NUMBER_CHARS_MAX + 3),
+    FILTER_CODE_MAX = FILTER_PREFIXES_MAX * 9 + FILTER_DROP_CODE_MAX + 1,
+};
 enum { FILTER_DATAGRAMS, FILTER_STREAMS, FILTER_LISTS };
 /* What a worker has told main of FILTER_STREAMS: see nft.c. */
 struct ban {
@@ -385,7 +391,8 @@ struct filter {
         uint32_t count; /* 0: no socket has one */
         struct prefix prefix[FILTER_PREFIXES_MAX];
     } list[FILTER_LISTS];
-    bool untold; /* main's ring had no room for the last change */
+    uint32_t unheard; /* share of INVITEs that are dropped, in 2^-32 */
+    bool untold;      /* main's ring had no room for the last change */
     struct ban_list told;
 };
 
@@ -581,6 +588,10 @@ void filter_forget(struct worker *w);
 struct sock_filter;
 unsigned filter_write(struct sock_filter *code, const struct prefix *prefixes, unsigned count,
                       uint8_t family);
+/* The same for INVITEs over UDP: drops `share` (in 2^-32) of them by chance, but none to a number
+ * of `numbers`, nor to a urn. At most FILTER_DROP_CODE_MAX. */
+unsigned filter_write_drop(struct sock_filter *code, const struct slice *numbers, unsigned count,
+                           uint32_t share);
 
 /* ---- nft.c: bans for the whole host ------------------------------------------------------------
  */

@@ -141,6 +141,7 @@ static void defaults_agree(void **state)
     assert_int_equal(has->ban_max, guard.ban_max);
     assert_int_equal(has->ban_decay, guard.ban_decay);
     assert_int_equal(has->delay_target, guard.delay_target);
+    assert_int_equal(has->drops_unheard, guard.drops_unheard);
     assert_int_equal(has->request_age_max, guard.request_age_max);
     assert_int_equal(has->retry_after_min, guard.retry_after_min);
     assert_int_equal(has->retry_after_max, guard.retry_after_max);

@@ -391,6 +391,81 @@ static void the_longest_queue_counts(void **state)
     rig_close(&r);
 }
 
+/* ---- dropped unheard ---------------------------------------------------------------------------
+ */
+
+/* New calls at a socket of 25 ms of work: 30 us each, 6 us to refuse one. What it cannot hold is
+ * lost before it is read, and so is what the kernel is told to drop. Returns calls per second, in
+ * permille of what can be done, after two seconds. */
+static unsigned calls_done(struct rig *r, double times, dur_ns lasts)
+{
+    enum { WORK_US = 30, REFUSE_US = 6 };
+    static const dur_ns buffer = 25 * NS_MS;
+    mono_ns start = NS_S, now = start, came = start;
+    dur_ns gap = (dur_ns)(WORK_US * 1000 / times);
+    uint64_t done = 0;
+    while (now < start + lasts) {
+        uint64_t unheard = guard_unheard(r->g, now);
+        came += prng_below(&r->prng, 2 * gap + 1);
+        if (came + buffer < now)
+            came = now - buffer;
+        if (prng_below(&r->prng, 1ULL << 32) < unheard)
+            continue;
+        now = came > now ? came : now;
+        dur_ns waited = now - came;
+        guard_waited(r->g, 0, waited, now);
+        if (guard_sheds(r->g, CLASS_CALL, waited, now)) {
+            now += REFUSE_US * NS_US;
+            continue;
+        }
+        now += WORK_US * NS_US;
+        done += now > start + 2 * NS_S;
+    }
+    return (unsigned)(done * WORK_US * NS_US * 1000 / (lasts - 2 * NS_S));
+}
+
+static void what_cannot_even_be_refused_is_dropped(void **state)
+{
+    (void)state;
+    static const struct {
+        double times;
+        unsigned drops, answers_all; /* permille of the peak: at least, at most */
+    } rows[] = {{2, 880, 1000}, {5, 880, 600}, {10, 880, 300}, {30, 880, 300}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct rig r;
+        rig_open(&r);
+        unsigned done = calls_done(&r, rows[i].times, 6 * NS_S);
+        rig_close(&r);
+        rig_open(&r);
+        r.opts.drops_unheard = false;
+        unsigned without = calls_done(&r, rows[i].times, 6 * NS_S);
+        rig_close(&r);
+        if (done < rows[i].drops || without > rows[i].answers_all)
+            fail_msg("at %.0f times: %u, without %u", rows[i].times, done, without);
+    }
+}
+
+static void nobody_is_unheard_for_long(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_open(&r);
+    assert_int_equal(guard_unheard(r.g, NS_S), 0);
+    (void)calls_done(&r, 1.05, 4 * NS_S);
+    assert_int_equal(guard_unheard(r.g, 5 * NS_S), 0); /* answers will do */
+    rig_close(&r);
+    rig_open(&r);
+    (void)calls_done(&r, 20, 4 * NS_S);
+    assert_true(guard_unheard(r.g, 5 * NS_S) > 1U << 30);
+    assert_int_equal(guard_unheard(r.g, 12 * NS_S), 0); /* and nobody came meanwhile */
+    rig_close(&r);
+    rig_open(&r);
+    r.opts.report_only = true;
+    (void)calls_done(&r, 20, 4 * NS_S);
+    assert_int_equal(guard_unheard(r.g, 5 * NS_S), 0);
+    rig_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -403,6 +478,8 @@ int main(void)
         cmocka_unit_test(report_only_and_off),
         cmocka_unit_test(told_to_neighbours),
         cmocka_unit_test(the_longest_queue_counts),
+        cmocka_unit_test(what_cannot_even_be_refused_is_dropped),
+        cmocka_unit_test(nobody_is_unheard_for_long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

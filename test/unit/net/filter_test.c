@@ -179,12 +179,76 @@ static void test_the_kernel_understands_it(void **state)
     close(in);
 }
 
+/* ---- INVITEs ----------------------------------------------------------------------------------
+ */
+
+/* How many of `times` copies pass, when `share` of INVITEs is to be dropped. */
+static unsigned passes(const char *text, size_t n, uint32_t share, unsigned times)
+{
+    static const struct slice numbers[] = {{"112", 3}, {"sos", 3}, {"12345678", 8}};
+    struct sock_filter code[FILTER_CODE_MAX];
+    unsigned instructions = filter_write_drop(code, numbers, 3, share), passed = 0;
+    assert_true(instructions <= FILTER_DROP_CODE_MAX);
+    struct sock_fprog program = {(unsigned short)instructions, code};
+    int to = bound(SOCK_DGRAM, "127.0.0.1", 0), from = bound(SOCK_DGRAM, "127.0.0.1", 0);
+    assert_int_equal(0, setsockopt(to, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program));
+    struct sockaddr_in6 sa;
+    socklen_t len = sizeof sa;
+    char got[512];
+    assert_int_equal(0, getsockname(to, (struct sockaddr *)&sa, &len));
+    for (unsigned i = 0; i < times; i++) {
+        assert_int_equal(n, sendto(from, text, n, 0, (struct sockaddr *)&sa, len));
+        passed += recv(to, got, sizeof got, MSG_DONTWAIT) == (ssize_t)n; /* loopback is at once */
+    }
+    close(to);
+    close(from);
+    return passed;
+}
+
+#define REST " SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.9;branch=z9hG4bK-1\r\nMax-Forwards: 70\r\n\r\n"
+
+static void test_invites_are_dropped_and_nothing_else(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool dropped;
+    } cases[] = {
+        {"INVITE sip:bob@example.com" REST, true},
+        {"INVITE sip:1123@example.com" REST, true},
+        {"INVITE sip:11@example.com" REST, true},
+        {"INVITE tel:112" REST, true},
+        {"INVITE sip:112@example.com" REST, false},
+        {"INVITE sip:sos@example.com" REST, false},
+        {"INVITE sip:12345678@example.com" REST, false},
+        {"INVITE urn:service:sos" REST, false},
+        {"ACK sip:bob@example.com" REST, false},
+        {"BYE sip:bob@example.com" REST, false},
+        {"CANCEL sip:bob@example.com" REST, false},
+        {"REGISTER sip:example.com" REST, false},
+        {"SIP/2.0 200 OK" REST, false},
+        {"\r\n\r\n", false},
+        {"\r\n", false},
+        {"x", false},
+        {"INVI", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        size_t n = strlen(cases[i].text);
+        if (passes(cases[i].text, n, UINT32_MAX, 3) != (cases[i].dropped ? 0 : 3) ||
+            passes(cases[i].text, n, 0, 3) != 3)
+            fail_msg("%.40s", cases[i].text);
+    }
+    static const char invite[] = "INVITE sip:bob@example.com" REST;
+    assert_in_range(passes(invite, sizeof invite - 1, 3U << 30, 2000), 350, 650);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_prefix),
         cmocka_unit_test(test_a_full_list),
         cmocka_unit_test(test_the_kernel_understands_it),
+        cmocka_unit_test(test_invites_are_dropped_and_nothing_else),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
