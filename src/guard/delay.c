@@ -157,9 +157,9 @@ static void steer_unheard(struct delay *d, mono_ns now)
     dur_ns steps = d->unheard_at == 0 ? 1 : 1 + (now - d->unheard_at) / UNHEARD_EVERY;
     uint32_t pass = ONE - d->unheard;
     for (dur_ns i = 0; i < steps && i < IDLE_STEPS_MAX; i++) {
-        if (d->shed > ONE / 5)
-            pass -= pass / 4;
-        else if (d->shed < ONE / 10)
+        if (d->shed > ONE / 4)
+            pass -= pass / 6;
+        else if (d->shed < ONE / 8)
             pass += pass / 8 + 1;
         pass = pass < UNHEARD_PASS_MIN ? UNHEARD_PASS_MIN : pass > ONE ? ONE : pass;
     }
