@@ -69,10 +69,9 @@ for transport, many in (("tcp", 2), ("tls", 1)):
     def _(t, tp=transport, workers=many):
         cert, key = tls.Authority(t.folder).sign("edge.example.com", [t.ip(1), t.ip(3)])
         to = f"<sip:{t.ip(3)}:{PORTS[tp]};transport={tp}>"
-        calm = {"shed": {"delay": "off", "age": "off"}}  # however the machine stalls
-        here = registrar(t, 1, {"cert": cert, "key": key}, workers, guard=calm,
+        here = registrar(t, 1, {"cert": cert, "key": key}, workers,
                          drain={"move_to": to, "agents": ["Follower"]})
-        there = registrar(t, 3, {"cert": cert, "key": key}, guard=calm)
+        there = registrar(t, 3, {"cert": cert, "key": key})
         calls = phones_and_calls(t, t.outside, 3, tp)  # the first whose turn would come
         insecure = ["--insecure"] if tp == "tls" else []
         crowd = t.keep(case_load.Load(

@@ -80,6 +80,9 @@ class Weir(Proc):
         config = dict(config)
         config.setdefault("log", {})
         config["log"] = {"to": self.log_path, "format": "json", **config["log"]}
+        # A machine that stalls for half a second sheds nothing, but where a case is about that.
+        calm = {"shed": {"delay": "off", "age": "off"}}
+        config["guard"] = {**calm, **config.get("guard", {})}
         config.setdefault("control", self.control)
         self.config = config
         with open(self.config_path, "w", encoding="utf-8") as f:
