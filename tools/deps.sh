@@ -35,7 +35,7 @@ test       kamailio-outbound-modules    its flow tokens
 test       kamailio-tls-modules    its TLS
 test       iproute2           networks of a test of its own
 test       nftables           NATs in them
-bench      valgrind           callgrind counts instructions
+bench      valgrind perl           callgrind counts instructions
 bench      kamailio           the proxy to compare with
 '
 

@@ -380,7 +380,11 @@ static void test_what_waits_says_how_long(void **state)
         read_exactly(stream, m, n);
     }
     assert_true(datagram >= NS_MS && datagram < 10 * NS_S);
-    assert_true(message >= NS_MS && message < 10 * NS_S);
+    assert_true(message < 10 * NS_S);
+#ifndef __SANITIZE_THREAD__ /* slow as it makes us, what is sent in between comes behind the long  \
+                               turn */
+    assert_true(message >= NS_MS);
+#endif
     close(fd);
     close(stream);
 }
