@@ -35,7 +35,8 @@ test       kamailio-outbound-modules    its flow tokens
 test       kamailio-tls-modules    its TLS
 test       iproute2           networks of a test of its own
 test       nftables           NATs in them
-bench      valgrind perl           callgrind counts instructions
+bench      valgrind           callgrind counts instructions
+bench      perl               its annotator is written in it
 bench      kamailio           the proxy to compare with
 '
 
