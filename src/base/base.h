@@ -13,6 +13,7 @@
 #include "bytes.h"
 #include "text.h"
 #include "addr.h"
+#include "json.h"
 #include "siphash.h"
 #include "prng.h"
 #include "arena.h"

@@ -6,59 +6,6 @@
 
 enum { ROW_BYTES_MAX = 2048 };
 
-static void put_string(struct text *t, struct slice s)
-{
-    static const char hex[] = "0123456789abcdef";
-    text_put_char(t, '"');
-    for (size_t i = 0; i < s.n; i++) {
-        unsigned char c = (unsigned char)s.p[i];
-        if (c == '"' || c == '\\') {
-            text_put_char(t, '\\');
-            text_put_char(t, (char)c);
-        } else if (c < 0x20 || c >= 0x7f) {
-            TEXT_LIT(t, "\\u00");
-            text_put_char(t, hex[c >> 4]);
-            text_put_char(t, hex[c & 15]);
-        } else {
-            text_put_char(t, (char)c);
-        }
-    }
-    text_put_char(t, '"');
-}
-
-static void key(struct text *t, const char *name)
-{
-    text_put(t, t->n > 0 && t->p[t->n - 1] == '{' ? SLICE("\"") : SLICE(",\""));
-    text_put(t, slice_cstr(name));
-    TEXT_LIT(t, "\":");
-}
-
-static void put_text_field(struct text *t, const char *name, struct slice s)
-{
-    key(t, name);
-    put_string(t, s);
-}
-
-static void put_number(struct text *t, const char *name, uint64_t v)
-{
-    key(t, name);
-    text_put_u64(t, v);
-}
-
-static void put_bool(struct text *t, const char *name, bool v)
-{
-    key(t, name);
-    text_put(t, v ? SLICE("true") : SLICE("false"));
-}
-
-static void put_addr(struct text *t, const char *name, const struct addr *a)
-{
-    key(t, name);
-    text_put_char(t, '"');
-    addr_put(t, a);
-    text_put_char(t, '"');
-}
-
 static struct slice side_name(uint8_t side)
 {
     return side == SIDE_INSIDE ? SLICE("inside") : SLICE("outside");
@@ -76,26 +23,26 @@ static void pool_row(struct edge *e, struct text *t, uint16_t pool, handle targe
     struct text why = text_into(why_bytes, sizeof why_bytes);
     pool_explain(e->pools, target, e->now, &why);
     text_put_char(t, '{');
-    put_text_field(t, "pool", s.pool);
-    put_text_field(t, "target", s.uri);
-    put_addr(t, "address", &s.addr);
-    put_text_field(t, "transport", transport_name((enum transport)s.transport));
-    put_text_field(t, "zone", s.zone);
-    put_bool(t, "own_zone", s.own_zone);
-    put_text_field(t, "admin", slice_cstr(admin[s.admin]));
-    put_bool(t, "fit", s.fit);
-    put_bool(t, "up", s.up);
-    put_bool(t, "ejected", s.ejected);
-    put_bool(t, "panic", pool_panics(e->pools, pool));
-    put_number(t, "weight", s.weight);
-    put_number(t, "open", s.open);
-    put_number(t, "begun", s.begun);
-    put_number(t, "answered", s.answered);
-    put_number(t, "failed", s.failed);
+    json_text(t, "pool", s.pool);
+    json_text(t, "target", s.uri);
+    json_addr(t, "address", &s.addr);
+    json_text(t, "transport", transport_name((enum transport)s.transport));
+    json_text(t, "zone", s.zone);
+    json_bool(t, "own_zone", s.own_zone);
+    json_text(t, "admin", slice_cstr(admin[s.admin]));
+    json_bool(t, "fit", s.fit);
+    json_bool(t, "up", s.up);
+    json_bool(t, "ejected", s.ejected);
+    json_bool(t, "panic", pool_panics(e->pools, pool));
+    json_u64(t, "weight", s.weight);
+    json_u64(t, "open", s.open);
+    json_u64(t, "begun", s.begun);
+    json_u64(t, "answered", s.answered);
+    json_u64(t, "failed", s.failed);
     if (s.heard_ago != MONO_NONE)
-        put_number(t, "heard_ms_ago", s.heard_ago / NS_MS);
-    put_text_field(t, "why", text_slice(&why));
-    put_number(t, "worker", e->worker);
+        json_u64(t, "heard_ms_ago", s.heard_ago / NS_MS);
+    json_text(t, "why", text_slice(&why));
+    json_u64(t, "worker", e->worker);
     TEXT_LIT(t, "}\n");
 }
 
@@ -122,29 +69,29 @@ static void show_pools(struct edge *e, uint64_t *cursor, struct text *t)
 static void relay_row(struct edge *e, struct text *t, const struct relay *r)
 {
     text_put_char(t, '{');
-    put_text_field(t, "method", sip_method_name((enum sip_method)r->method));
-    put_text_field(t, "state", slice_cstr(txn_state_name((enum txn_state)r->server.state)));
-    put_number(t, "age_ms", mono_since(e->now, r->arrived) / NS_MS);
-    put_addr(t, "source", &r->from.source);
-    put_text_field(t, "transport", transport_name((enum transport)r->from.transport));
-    put_text_field(t, "side", side_name(r->from.side));
+    json_text(t, "method", sip_method_name((enum sip_method)r->method));
+    json_text(t, "state", slice_cstr(txn_state_name((enum txn_state)r->server.state)));
+    json_u64(t, "age_ms", mono_since(e->now, r->arrived) / NS_MS);
+    json_addr(t, "source", &r->from.source);
+    json_text(t, "transport", transport_name((enum transport)r->from.transport));
+    json_text(t, "side", side_name(r->from.side));
     if (r->dest.family != 0)
-        put_addr(t, "dest", &r->dest);
+        json_addr(t, "dest", &r->dest);
     if (r->pool != NO_POOL)
-        put_text_field(t, "pool", pools_opts(e->pools, r->pool)->name);
-    put_number(t, "tries", r->tries);
-    put_bool(t, "ringing", r->ringing);
-    put_bool(t, "cancelled", r->cancelled);
-    put_bool(t, "answered", r->answered);
+        json_text(t, "pool", pools_opts(e->pools, r->pool)->name);
+    json_u64(t, "tries", r->tries);
+    json_bool(t, "ringing", r->ringing);
+    json_bool(t, "cancelled", r->cancelled);
+    json_bool(t, "answered", r->answered);
     struct slice log = blocks_slice(&e->blocks, r->log);
     if (log.n > 0) {
         _Alignas(8) char copy[LOG_RECORD_BYTES_MAX];
         memcpy(copy, log.p, log.n);
         const struct log_record *rec = (const struct log_record *)(const void *)copy;
-        put_text_field(t, "call_id", log_text_of(rec, LOG_CALL_ID));
-        put_text_field(t, "ruri", log_text_of(rec, LOG_RURI));
+        json_text(t, "call_id", log_text_of(rec, LOG_CALL_ID));
+        json_text(t, "ruri", log_text_of(rec, LOG_RURI));
     }
-    put_number(t, "worker", e->worker);
+    json_u64(t, "worker", e->worker);
     TEXT_LIT(t, "}\n");
 }
 
@@ -168,29 +115,29 @@ static void show_transactions(struct edge *e, uint64_t *cursor, struct text *t)
 static void flow_row(struct edge *e, struct text *t, const struct flow *w)
 {
     text_put_char(t, '{');
-    put_addr(t, "peer", &w->peer);
-    put_text_field(t, "transport", transport_name((enum transport)w->transport));
-    put_text_field(t, "side", side_name(w->side));
+    json_addr(t, "peer", &w->peer);
+    json_text(t, "transport", transport_name((enum transport)w->transport));
+    json_text(t, "side", side_name(w->side));
     if (w->listener != LISTENER_NONE)
-        put_text_field(t, "listener", e->opts->listener[w->listener].name);
-    put_text_field(t, "opened_by", w->id.slot & FLOW_OUT ? SLICE("us") : SLICE("peer"));
-    put_text_field(t, "state",
-                   w->connecting ? SLICE("connecting")
-                   : w->closing  ? SLICE("closing")
-                                 : SLICE("open"));
-    put_number(t, "age_ms", mono_since(e->now, (mono_ns)w->opened_s * NS_S) / NS_MS);
-    put_number(t, "idle_ms", mono_since(e->now, w->last_in) / NS_MS);
-    put_number(t, "messages_in", w->messages_in);
-    put_number(t, "messages_out", w->messages_out);
-    put_number(t, "open", w->open);
-    put_number(t, "pings", w->pings);
-    put_bool(t, "registered", w->registered);
-    put_number(t, "calls", w->calls);
+        json_text(t, "listener", e->opts->listener[w->listener].name);
+    json_text(t, "opened_by", w->id.slot & FLOW_OUT ? SLICE("us") : SLICE("peer"));
+    json_text(t, "state",
+              w->connecting ? SLICE("connecting")
+              : w->closing  ? SLICE("closing")
+                            : SLICE("open"));
+    json_u64(t, "age_ms", mono_since(e->now, (mono_ns)w->opened_s * NS_S) / NS_MS);
+    json_u64(t, "idle_ms", mono_since(e->now, w->last_in) / NS_MS);
+    json_u64(t, "messages_in", w->messages_in);
+    json_u64(t, "messages_out", w->messages_out);
+    json_u64(t, "open", w->open);
+    json_u64(t, "pings", w->pings);
+    json_bool(t, "registered", w->registered);
+    json_u64(t, "calls", w->calls);
     if (flow_name(e->flows, w).n > 0)
-        put_text_field(t, "name", flow_name(e->flows, w));
-    put_number(t, "slot", w->id.slot & ~(uint32_t)FLOW_OUT);
-    put_number(t, "generation", w->id.gen);
-    put_number(t, "worker", e->worker);
+        json_text(t, "name", flow_name(e->flows, w));
+    json_u64(t, "slot", w->id.slot & ~(uint32_t)FLOW_OUT);
+    json_u64(t, "generation", w->id.gen);
+    json_u64(t, "worker", e->worker);
     TEXT_LIT(t, "}\n");
 }
 
@@ -222,21 +169,21 @@ static void show_bindings(struct edge *e, struct slice argument, uint64_t *curso
 static void show_counters(struct edge *e, uint64_t *cursor, struct text *t)
 {
     text_put_char(t, '{');
-#define X(name, help) put_number(t, #name, e->count.name);
+#define X(name, help) json_u64(t, #name, e->count.name);
     OBSERVE_COUNTERS(X)
 #undef X
     struct edge_load load = edge_load(e);
-    put_number(t, "relays_now", load.relays);
-    put_number(t, "relays_open_now", load.relays_open);
-    put_number(t, "tries_now", load.tries);
-    put_number(t, "blocks_now", load.blocks);
-    put_number(t, "flows_now", load.flows);
+    json_u64(t, "relays_now", load.relays);
+    json_u64(t, "relays_open_now", load.relays_open);
+    json_u64(t, "tries_now", load.tries);
+    json_u64(t, "blocks_now", load.blocks);
+    json_u64(t, "flows_now", load.flows);
     struct registrar_load bound = {0};
     if (e->registrar != NULL)
         bound = registrar_load(e->registrar);
-    put_number(t, "aors_now", bound.aors);
-    put_number(t, "bindings_now", bound.bindings);
-    put_number(t, "worker", e->worker);
+    json_u64(t, "aors_now", bound.aors);
+    json_u64(t, "bindings_now", bound.bindings);
+    json_u64(t, "worker", e->worker);
     TEXT_LIT(t, "}\n");
     *cursor = 0;
 }

@@ -7,34 +7,6 @@
 
 enum { ROW_BYTES = 1024, PLACES_A_PAGE = 65536, BUSIEST = 32, ALIKE = 1024 };
 
-static void key(struct text *t, const char *name)
-{
-    text_put(t, t->n > 0 && t->p[t->n - 1] == '{' ? SLICE("\"") : SLICE(",\""));
-    text_put(t, slice_cstr(name));
-    TEXT_LIT(t, "\":");
-}
-
-static void put_number(struct text *t, const char *name, uint64_t v)
-{
-    key(t, name);
-    text_put_u64(t, v);
-}
-
-static void put_bool(struct text *t, const char *name, bool v)
-{
-    key(t, name);
-    text_put(t, v ? SLICE("true") : SLICE("false"));
-}
-
-/* Our own words: nothing in them needs an escape. */
-static void put_word(struct text *t, const char *name, struct slice word)
-{
-    key(t, name);
-    text_put_char(t, '"');
-    text_put(t, word);
-    text_put_char(t, '"');
-}
-
 static void put_prefix(struct text *t, const char *name, const struct prefix *p)
 {
     char bytes[ADDR_TEXT_MAX];
@@ -43,7 +15,7 @@ static void put_prefix(struct text *t, const char *name, const struct prefix *p)
     struct slice s = text_slice(&host);
     if (s.n > 2 && s.p[0] == '[')
         s = slice_of(s.p + 1, s.n - 2);
-    key(t, name);
+    json_key(t, name);
     text_put_char(t, '"');
     text_put(t, s);
     text_put_char(t, '/');
@@ -55,10 +27,10 @@ static void put_shed(struct text *t, const struct guard_counters *c)
 {
     static const char *const names[CLASSES] = {"probes",    "calls",    "registers", "refreshes",
                                                "in_dialog", "finishes", "emergency"};
-    key(t, "shed");
+    json_key(t, "shed");
     text_put_char(t, '{');
     for (unsigned i = 0; i < CLASSES; i++)
-        put_number(t, names[i], c->shed[i]);
+        json_u64(t, names[i], c->shed[i]);
     text_put_char(t, '}');
 }
 
@@ -68,42 +40,42 @@ static void totals_row(const struct guard *g, struct text *t)
 {
     const struct guard_counters *c = &g->count;
     text_put_char(t, '{');
-    put_word(t, "row", SLICE("totals"));
-    put_bool(t, "report_only", g->opts->report_only);
-    put_number(t, "connections", g->door.connections);
-    put_number(t, "connections_max", g->door.connections_max);
-    put_number(t, "let_in", c->refused[GUARD_FINE]);
-    key(t, "refused");
+    json_text(t, "row", SLICE("totals"));
+    json_bool(t, "report_only", g->opts->report_only);
+    json_u64(t, "connections", g->door.connections);
+    json_u64(t, "connections_max", g->door.connections_max);
+    json_u64(t, "let_in", c->refused[GUARD_FINE]);
+    json_key(t, "refused");
     text_put_char(t, '{');
     for (unsigned i = GUARD_FINE + 1; i < GUARD_WHYS; i++)
-        put_number(t, guard_why_name((enum guard_why)i).p, c->refused[i]);
+        json_u64(t, guard_why_name((enum guard_why)i).p, c->refused[i]);
     text_put_char(t, '}');
-    key(t, "over");
+    json_key(t, "over");
     text_put_char(t, '{');
     for (unsigned i = 0; i < GUARD_WHATS; i++)
-        put_number(t, guard_what_name((enum guard_what)i).p, c->over[i]);
+        json_u64(t, guard_what_name((enum guard_what)i).p, c->over[i]);
     text_put_char(t, '}');
-    put_number(t, "bans", c->bans);
-    put_number(t, "sources", g->sources.used);
-    put_number(t, "sources_max", (uint64_t)g->sources.sets * SOURCE_WAYS);
-    put_number(t, "sources_forgotten", c->sources_forgotten);
-    put_number(t, "delay_us", guard_delay(g) / NS_US);
-    put_number(t, "shed_permille", guard_shed_permille(g));
+    json_u64(t, "bans", c->bans);
+    json_u64(t, "sources", g->sources.used);
+    json_u64(t, "sources_max", (uint64_t)g->sources.sets * SOURCE_WAYS);
+    json_u64(t, "sources_forgotten", c->sources_forgotten);
+    json_u64(t, "delay_us", guard_delay(g) / NS_US);
+    json_u64(t, "shed_permille", guard_shed_permille(g));
     put_shed(t, c);
-    put_number(t, "aged", c->aged);
+    json_u64(t, "aged", c->aged);
     TEXT_LIT(t, "}\n");
 }
 
 static void list_row(const struct list_item *item, struct text *t, mono_ns now)
 {
     text_put_char(t, '{');
-    put_word(t, "row", SLICE("list"));
-    put_word(t, "list", item->deny ? SLICE("deny") : SLICE("allow"));
+    json_text(t, "row", SLICE("list"));
+    json_text(t, "list", item->deny ? SLICE("deny") : SLICE("allow"));
     put_prefix(t, "prefix", &item->at);
     if (item->until != MONO_NONE)
-        put_number(t, "for_s", mono_since(item->until, now) / NS_S);
+        json_u64(t, "for_s", mono_since(item->until, now) / NS_S);
     if (item->deny)
-        put_number(t, "refused", item->refused);
+        json_u64(t, "refused", item->refused);
     TEXT_LIT(t, "}\n");
 }
 
@@ -112,18 +84,18 @@ static void source_row(const struct guard *g, const struct source *x, struct tex
     struct prefix p = source__prefix(g, x);
     bool host = p.bits == 32 || p.bits == 64;
     text_put_char(t, '{');
-    put_word(t, "row", host ? SLICE("source") : SLICE("prefix"));
+    json_text(t, "row", host ? SLICE("source") : SLICE("prefix"));
     put_prefix(t, "prefix", &p);
-    put_number(t, "connections", x->connections);
-    put_number(t, "refused", x->refused);
+    json_u64(t, "connections", x->connections);
+    json_u64(t, "refused", x->refused);
     if (host)
-        put_bool(t, "known", source__is_known(g, x, now));
+        json_bool(t, "known", source__is_known(g, x, now));
     if (source__is_banned(g, x, false, now)) {
         uint64_t ticks = x->ban_ends - source__tick(g, now);
-        put_number(t, "banned_for_ms", (ticks << SOURCE_TICK_SHIFT) / NS_MS);
-        put_number(t, "ban_level", x->ban_level);
-        put_bool(t, "proven", source__is_banned(g, x, true, now));
-        put_number(t, "persistence", x->persistence);
+        json_u64(t, "banned_for_ms", (ticks << SOURCE_TICK_SHIFT) / NS_MS);
+        json_u64(t, "ban_level", x->ban_level);
+        json_bool(t, "proven", source__is_banned(g, x, true, now));
+        json_u64(t, "persistence", x->persistence);
     }
     TEXT_LIT(t, "}\n");
 }

@@ -128,40 +128,29 @@ void worker_answer(struct worker *w, uint64_t id, uint64_t cursor, int error,
     inbox_knock_worker(&w->net->inbox, w->index);
 }
 
-static void put_number(struct text *t, struct slice name, uint64_t value)
-{
-    TEXT_LIT(t, ",\"");
-    text_put(t, name);
-    TEXT_LIT(t, "\":");
-    text_put_u64(t, value);
-}
-
 /* One row of what the driver and the engine of this worker are at. */
 static void answer_status(struct worker *w, uint64_t id)
 {
     char bytes[4096];
     struct text t = text_into(bytes, sizeof bytes);
     struct engine_load load = engine_load(w->engine);
-    TEXT_LIT(&t, "{\"worker\":");
-    text_put_u64(&t, w->index);
-    put_number(&t, SLICE("relays"), load.relays);
-    put_number(&t, SLICE("relays_open"), load.relays_open);
-    put_number(&t, SLICE("tries"), load.tries);
-    put_number(&t, SLICE("blocks"), load.blocks);
-    put_number(&t, SLICE("flows"), load.flows);
-    put_number(&t, SLICE("connections"), w->streams.live);
-    TEXT_LIT(&t, ",\"draining\":");
-    text_put(&t, w->draining ? SLICE("true") : SLICE("false"));
-    TEXT_LIT(&t, ",\"busy\":");
-    text_put(&t, w->busy ? SLICE("true") : SLICE("false"));
-    TEXT_LIT(&t, ",\"gathering\":");
-    text_put(&t, w->hot ? SLICE("true") : SLICE("false"));
-    put_number(&t, SLICE("udp_lost"), udp_lost(w));
-    put_number(&t, SLICE("log_lost"), atomic_load_explicit(&w->log->refused, memory_order_relaxed));
-    put_number(&t, SLICE("stored_p50_us"), histogram_quantile(&w->kept_us, 500));
-    put_number(&t, SLICE("stored_p99_us"), histogram_quantile(&w->kept_us, 990));
-    put_number(&t, SLICE("stored_max_us"), w->kept_us.max);
-#define X(name, help) put_number(&t, SLICE(#name), w->count.name);
+    text_put_char(&t, '{');
+    json_u64(&t, "worker", w->index);
+    json_u64(&t, "relays", load.relays);
+    json_u64(&t, "relays_open", load.relays_open);
+    json_u64(&t, "tries", load.tries);
+    json_u64(&t, "blocks", load.blocks);
+    json_u64(&t, "flows", load.flows);
+    json_u64(&t, "connections", w->streams.live);
+    json_bool(&t, "draining", w->draining);
+    json_bool(&t, "busy", w->busy);
+    json_bool(&t, "gathering", w->hot);
+    json_u64(&t, "udp_lost", udp_lost(w));
+    json_u64(&t, "log_lost", atomic_load_explicit(&w->log->refused, memory_order_relaxed));
+    json_u64(&t, "stored_p50_us", histogram_quantile(&w->kept_us, 500));
+    json_u64(&t, "stored_p99_us", histogram_quantile(&w->kept_us, 990));
+    json_u64(&t, "stored_max_us", w->kept_us.max);
+#define X(name, help) json_u64(&t, #name, w->count.name);
     DRIVER_COUNTERS(X)
 #undef X
     TEXT_LIT(&t, "}\n");

@@ -134,13 +134,11 @@ int keeping_start(struct net *net, FILE *errors)
 
 static void put_counter(struct text *t, const char *name, uint64_t value, const char *help)
 {
-    TEXT_LIT(t, "{\"counter\":\"");
-    text_put(t, slice_cstr(name));
-    TEXT_LIT(t, "\",\"value\":");
-    text_put_u64(t, value);
-    TEXT_LIT(t, ",\"meaning\":\"");
-    text_put(t, slice_cstr(help));
-    TEXT_LIT(t, "\"}\n");
+    text_put_char(t, '{');
+    json_text(t, "counter", slice_cstr(name));
+    json_u64(t, "value", value);
+    json_text(t, "meaning", slice_cstr(help));
+    TEXT_LIT(t, "}\n");
 }
 
 void keeping_show(const struct net *net, struct text *t)

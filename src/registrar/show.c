@@ -4,35 +4,9 @@
  * with an AOR a step along its list. */
 #include "registrar/registrar_int.h"
 
-static void put_string(struct text *t, struct slice name, struct slice s)
-{
-    static const char digits[] = "0123456789abcdef";
-    text_put(t, name);
-    text_put_char(t, '"');
-    for (size_t i = 0; i < s.n; i++) {
-        unsigned char c = (unsigned char)s.p[i];
-        if (c < 0x20 || c >= 0x7f) {
-            TEXT_LIT(t, "\\u00");
-            text_put_char(t, digits[c >> 4]);
-            text_put_char(t, digits[c & 15]);
-            continue;
-        }
-        if (c == '"' || c == '\\')
-            text_put_char(t, '\\');
-        text_put_char(t, (char)c);
-    }
-    text_put_char(t, '"');
-}
-
-static void put_number(struct text *t, struct slice name, uint64_t v)
-{
-    text_put(t, name);
-    text_put_u64(t, v);
-}
-
 static void put_q(struct text *t, uint16_t q)
 {
-    TEXT_LIT(t, ",\"q\":");
+    json_key(t, "q");
     text_put_u64(t, q / 1000);
     text_put_char(t, '.');
     for (unsigned weight = 100; weight > 0; weight /= 10)
@@ -59,23 +33,22 @@ static void put_flow(struct text *t, const struct binding *b)
 static void put_row(struct registrar *r, const struct binding *b, mono_ns now, struct text *t)
 {
     struct slice instance = registrar__instance(r, b), path = registrar__path(r, b);
-    put_string(t, SLICE("{\"aor\":"), registrar__aor_name(r, registrar__aor(r, b->aor)));
-    put_string(t, SLICE(",\"contact\":"), registrar__contact(r, b));
+    text_put_char(t, '{');
+    json_text(t, "aor", registrar__aor_name(r, registrar__aor(r, b->aor)));
+    json_text(t, "contact", registrar__contact(r, b));
     if (instance.n > 0)
-        put_string(t, SLICE(",\"instance\":"), instance);
+        json_text(t, "instance", instance);
     if (b->reg_id != 0)
-        put_number(t, SLICE(",\"reg_id\":"), b->reg_id);
+        json_u64(t, "reg_id", b->reg_id);
     put_q(t, b->q);
-    put_number(t, SLICE(",\"expires_s\":"), mono_since(b->timer.at, now) / NS_S);
-    put_number(t, SLICE(",\"since\":"), b->since_s);
-    text_put(t, b->bits & BIND_DIRECT ? SLICE(",\"direct\":true") : SLICE(",\"direct\":false"));
+    json_u64(t, "expires_s", mono_since(b->timer.at, now) / NS_S);
+    json_u64(t, "since", b->since_s);
+    json_bool(t, "direct", (b->bits & BIND_DIRECT) != 0);
     put_flow(t, b);
-    TEXT_LIT(t, ",\"source\":\"");
-    addr_put(t, &b->source);
-    text_put_char(t, '"');
-    put_string(t, SLICE(",\"transport\":"), transport_name((enum transport)b->transport));
+    json_addr(t, "source", &b->source);
+    json_text(t, "transport", transport_name((enum transport)b->transport));
     if (path.n > 0)
-        put_string(t, SLICE(",\"path\":"), path);
+        json_text(t, "path", path);
     TEXT_LIT(t, "}\n");
 }
 
