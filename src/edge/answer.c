@@ -44,6 +44,17 @@ bool acks_our_refusal(const struct edge *e)
            slice_equal(e->facts.to_tag, stable_tag(e, &e->msg, tag));
 }
 
+/* The header line, in scratch. */
+struct slice retry_after(struct edge *e, uint64_t seconds)
+{
+    struct text t = scratch_text(e, 48);
+    TEXT_LIT(&t, "Retry-After: ");
+    text_put_u64(&t, seconds);
+    TEXT_LIT(&t, "\r\n");
+    scratch_keep(e, &t);
+    return text_slice(&t);
+}
+
 /* Answers e->msg without a transaction: a repeat of the request gets the same answer again. */
 void answer_stateless(struct edge *e, const struct origin *to, const struct sip_fault *fault,
                       struct slice extra)

@@ -9,8 +9,8 @@
  *                                                                   or another address of ours
  *
  *      flows │▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓
- *            │        ▓▓▓▓▓▓▓▓▓▓▓▓▓▓       as many are left as time is: the other edges see a
- * slope, └──────────────────────▶ t    not a step
+ *            │        ▓▓▓▓▓▓▓▓▓▓▓▓▓▓       as many are left as time is:
+ *            └──────────────────────▶ t    others see a slope, not a step
  *
  * Which User-Agents follow a 302 to REGISTER is configured, or tried out on a few of them: one that
  * comes back regardless does not. */
@@ -57,12 +57,8 @@ void flow_call(struct edge *e, struct flow_id id, bool begins)
         edge_on_call(e, id, begins);
         return;
     }
-    struct action *a = emit(e, ACT_HANDOVER);
-    a->worker = (uint8_t)id.worker;
-    a->hand = (struct hand){
-        .kind = HAND_CALL, .from_worker = (uint8_t)e->worker, .reserved = begins, .flow = id};
-    emit_bytes(e, a, SLICE_NONE);
-    e->count.handed_over++;
+    struct hand head = {.kind = HAND_CALL, .reserved = begins, .flow = id};
+    emit_hand(e, id.worker, head, SLICE_NONE);
 }
 
 void edge_on_call(struct edge *e, struct flow_id flow, bool begins)
@@ -184,12 +180,8 @@ bool drain_takes_register(struct edge *e, const struct origin *from)
     if (w != NULL && w->registered)
         return false; /* its turn comes when its connection is closed */
     static const struct sip_fault draining = {.status = 503, .reason = {"Draining", 8}};
-    struct text t = scratch_text(e, 64);
-    TEXT_LIT(&t, "Retry-After: ");
-    text_put_u64(&t, guard_retry_after_s(e->guard, CLASS_REGISTER, e->now));
-    TEXT_LIT(&t, "\r\n");
-    scratch_keep(e, &t);
-    answer_stateless(e, from, &draining, text_slice(&t));
+    struct slice later = retry_after(e, guard_retry_after_s(e->guard, CLASS_REGISTER, e->now));
+    answer_stateless(e, from, &draining, later);
     log_answered(e, from, 503, SLICE("Draining"), 'P');
     return true;
 }
@@ -199,7 +191,6 @@ bool drain_takes_register(struct edge *e, const struct origin *from)
 
 static void move_flow(struct edge *e, struct flow *w)
 {
-    w->closing = true;
     e->count.flows_moved++;
     emit_close(e, w->id);
 }
@@ -338,20 +329,14 @@ void drain_show(struct edge *e, struct text *t)
         calls += flow_is_phone(w) ? w->calls : 0;
     }
     dur_ns passed = mono_since(e->now, d->began);
-    TEXT_LIT(t, "{\"worker\":");
-    text_put_u64(t, e->worker);
-    text_put(t, e->draining ? SLICE(",\"draining\":true") : SLICE(",\"draining\":false"));
-    TEXT_LIT(t, ",\"flows_at_start\":");
-    text_put_u64(t, e->draining ? d->phones : phones);
-    TEXT_LIT(t, ",\"flows\":");
-    text_put_u64(t, phones);
-    TEXT_LIT(t, ",\"calls\":");
-    text_put_u64(t, calls);
-    TEXT_LIT(t, ",\"transactions\":");
-    text_put_u64(t, e->relays_open);
-    TEXT_LIT(t, ",\"moved\":");
-    text_put_u64(t, e->count.phones_moved);
-    TEXT_LIT(t, ",\"left_ms\":");
-    text_put_u64(t, e->draining && passed < d->within ? (d->within - passed) / NS_MS : 0);
+    text_put_char(t, '{');
+    json_u64(t, "worker", e->worker);
+    json_bool(t, "draining", e->draining);
+    json_u64(t, "flows_at_start", e->draining ? d->phones : phones);
+    json_u64(t, "flows", phones);
+    json_u64(t, "calls", calls);
+    json_u64(t, "transactions", e->relays_open);
+    json_u64(t, "moved", e->count.phones_moved);
+    json_u64(t, "left_ms", e->draining && passed < d->within ? (d->within - passed) / NS_MS : 0);
     TEXT_LIT(t, "}\n");
 }

@@ -151,6 +151,7 @@ void edge_step_begin(struct edge *e, mono_ns now, uint64_t wall_ns, struct actio
     e->now = now;
     e->wall_ns = wall_ns;
     e->out = out;
+    e->verified.user = SLICE_NONE;
 }
 
 const struct counters *edge_counters(const struct edge *e)

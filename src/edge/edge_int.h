@@ -154,6 +154,12 @@ struct own_name {
     uint16_t port_default; /* of its transport */
 };
 
+/* A token that has been verified in this step, of the message at hand. */
+struct verified {
+    struct slice user, call_id; /* p NULL: none */
+    struct token token;
+};
+
 struct egress {
     uint8_t listener[TP__COUNT][2][2]; /* [transport][family 6][side] */
 };
@@ -219,6 +225,7 @@ struct edge {
     uint64_t wall_ns;
     struct sip_msg msg; /* the event's message */
     struct sip_facts facts;
+    struct verified verified;
     struct sip_msg kept; /* a kept request, read again */
     struct sip_edits edits;
     uint8_t edits_vias, edits_routes; /* lines of ours that the edits put on top … */
@@ -289,12 +296,14 @@ void emit_bytes(struct edge *e, struct action *a, struct slice bytes);
 void emit_to(struct edge *e, const struct origin *to, struct slice bytes);
 void emit_udp(struct edge *e, uint8_t listener, const struct addr *dest, struct slice bytes);
 void emit_flow(struct edge *e, struct flow_id flow, struct slice bytes);
+void emit_hand(struct edge *e, uint32_t to, struct hand head, struct slice bytes);
 void emit_phone(struct edge *e, const struct hop *hop, struct slice bytes);
 void emit_close(struct edge *e, struct flow_id flow);
 void emit_notice(struct edge *e, enum notice n, struct slice text);
 
 /* ---- answer.c: answers of our own, and the log ------------------------------------------------
  */
+struct slice retry_after(struct edge *e, uint64_t seconds);
 void answer_stateless(struct edge *e, const struct origin *to, const struct sip_fault *fault,
                       struct slice extra);
 void answer_edited(struct edge *e, const struct origin *to, const struct sip_fault *fault,
@@ -335,6 +344,7 @@ struct where {
 void edge_on_request(struct edge *e, const struct origin *from, const struct event *ev,
                      unsigned hops);
 void edit_hops(struct edge *e);
+bool token_verify(struct edge *e, struct slice user, struct token *ret_token);
 void route_request(struct edge *e, const struct origin *from, struct where *w);
 bool route_to_uri(struct edge *e, struct where *w, const struct sip_uri *u);
 

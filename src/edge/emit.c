@@ -60,20 +60,24 @@ void emit_udp(struct edge *e, uint8_t listener, const struct addr *dest, struct 
     e->count.messages_out++;
 }
 
+/* Gives `head`, and the bytes behind it, to another worker. */
+void emit_hand(struct edge *e, uint32_t to, struct hand head, struct slice bytes)
+{
+    struct action *a = emit(e, ACT_HANDOVER);
+    a->worker = (uint8_t)to;
+    a->hand = head;
+    a->hand.from_worker = (uint8_t)e->worker;
+    a->hand.len = (uint32_t)bytes.n;
+    emit_bytes(e, a, bytes);
+    e->count.handed_over++;
+}
+
 void emit_flow(struct edge *e, struct flow_id flow, struct slice bytes)
 {
-    struct action *a;
     if (flow.worker != e->worker) {
         if (flow.worker >= e->workers)
             return;
-        a = emit(e, ACT_HANDOVER);
-        a->worker = (uint8_t)flow.worker;
-        a->hand = (struct hand){.kind = HAND_SEND,
-                                .from_worker = (uint8_t)e->worker,
-                                .len = (uint32_t)bytes.n,
-                                .flow = flow};
-        emit_bytes(e, a, bytes);
-        e->count.handed_over++;
+        emit_hand(e, flow.worker, (struct hand){.kind = HAND_SEND, .flow = flow}, bytes);
         return;
     }
     struct flow *w = flow_get(e->flows, flow);
@@ -81,7 +85,7 @@ void emit_flow(struct edge *e, struct flow_id flow, struct slice bytes)
         e->count.sends_failed++;
         return;
     }
-    a = emit(e, ACT_SEND_FLOW);
+    struct action *a = emit(e, ACT_SEND_FLOW);
     a->flow = flow;
     emit_bytes(e, a, bytes);
     w->messages_out++;
@@ -96,17 +100,12 @@ void emit_phone(struct edge *e, const struct hop *hop, struct slice bytes)
         emit_udp(e, hop->listener, &hop->addr, bytes);
         return;
     }
-    struct action *a = emit(e, ACT_HANDOVER);
-    a->worker = (uint8_t)hop->flow.worker;
-    a->hand = (struct hand){.kind = HAND_SEND,
-                            .listener = hop->listener,
-                            .transport = TP_UDP,
-                            .from_worker = (uint8_t)e->worker,
-                            .len = (uint32_t)bytes.n,
-                            .flow = hop->flow,
-                            .source = hop->addr};
-    emit_bytes(e, a, bytes);
-    e->count.handed_over++;
+    struct hand head = {.kind = HAND_SEND,
+                        .listener = hop->listener,
+                        .transport = TP_UDP,
+                        .flow = hop->flow,
+                        .source = hop->addr};
+    emit_hand(e, hop->flow.worker, head, bytes);
 }
 
 /* Back to where something came from: the same connection for streams; the source address, whatever
@@ -140,17 +139,12 @@ void emit_close(struct edge *e, struct flow_id flow)
 /* Gives an event to another worker as it came. */
 void emit_handover(struct edge *e, const struct event *ev, uint32_t to, unsigned hops)
 {
-    struct action *a = emit(e, ACT_HANDOVER);
-    a->worker = (uint8_t)to;
-    a->hand = (struct hand){.kind = ev->kind,
-                            .listener = ev->listener,
-                            .transport = ev->transport,
-                            .from_worker = (uint8_t)e->worker,
-                            .hops = (uint16_t)hops,
-                            .len = (uint32_t)ev->bytes.n,
-                            .flow = ev->flow,
-                            .source = ev->source,
-                            .arrived_wall_ns = ev->wall_ns};
-    emit_bytes(e, a, ev->bytes);
-    e->count.handed_over++;
+    struct hand head = {.kind = ev->kind,
+                        .listener = ev->listener,
+                        .transport = ev->transport,
+                        .hops = (uint16_t)hops,
+                        .flow = ev->flow,
+                        .source = ev->source,
+                        .arrived_wall_ns = ev->wall_ns};
+    emit_hand(e, to, head, ev->bytes);
 }

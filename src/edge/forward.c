@@ -434,13 +434,9 @@ void refuse_unkept(struct edge *e, struct relay *r)
  */
 static void answer_held_back(struct edge *e, struct relay *r)
 {
-    struct text t = scratch_text(e, 64);
-    TEXT_LIT(&t, "Retry-After: ");
-    text_put_u64(&t, guard_retry_after_s(e->guard, CLASS_CALL, e->now));
-    TEXT_LIT(&t, "\r\n");
-    scratch_keep(e, &t);
+    struct slice later = retry_after(e, guard_retry_after_s(e->guard, CLASS_CALL, e->now));
     log_end(e, r, 503, 'S', phase_of(e, r), SLICE("Targets Want Less"));
-    relay_answer(e, r, 503, SLICE("Overloaded"), text_slice(&t));
+    relay_answer(e, r, 503, SLICE("Overloaded"), later);
 }
 
 static void begin_pool(struct edge *e, struct relay *r)

@@ -222,15 +222,6 @@ void role_store_silent(struct edge *e, struct relay *r)
 
 enum { TOLD_AT_ONCE = 8 };
 
-static void hand_phone(struct edge *e, uint32_t to, const struct hand *head)
-{
-    struct action *a = emit(e, ACT_HANDOVER);
-    a->worker = (uint8_t)to;
-    a->hand = *head;
-    emit_bytes(e, a, SLICE_NONE);
-    e->count.handed_over++;
-}
-
 /* Any worker may have to send there, perhaps by what another process has stored: all of them know
  * who is at an address. The last one that a step has room for tells the rest. */
 static void tell_workers(struct edge *e, struct hand head, uint64_t others)
@@ -239,7 +230,7 @@ static void tell_workers(struct edge *e, struct hand head, uint64_t others)
         uint32_t to = (uint32_t)__builtin_ctzll(others);
         others &= others - 1;
         head.arrived_wall_ns = told + 1 == TOLD_AT_ONCE ? others : 0;
-        hand_phone(e, to, &head);
+        emit_hand(e, to, head, SLICE_NONE);
     }
 }
 
@@ -249,7 +240,6 @@ static struct hand head_of(const struct edge *e, uint8_t listener, const struct 
     return (struct hand){.kind = HAND_PHONE,
                          .listener = listener,
                          .transport = TP_UDP,
-                         .from_worker = (uint8_t)e->worker,
                          .flow = {.slot = phone, .worker = e->worker},
                          .source = *a};
 }
@@ -293,7 +283,7 @@ static void note_phone(struct edge *e, const struct relay *r, uint32_t phone, ui
     /* Who hears it knows whether it is alone there, and says so; until then this much is sure. */
     phones_copy(e->phones, from->listener, &from->source, phone, PHONES_ADDED, e->now);
     phones_unkeep(e->phones, from->listener, &from->source);
-    hand_phone(e, from->flow.worker, &head);
+    emit_hand(e, from->flow.worker, head, SLICE_NONE);
 }
 
 /* ---- answers --------------------------------------------------------------------------------- */
@@ -467,9 +457,8 @@ void edge_unbind(struct edge *e, struct slice argument, struct text *t)
         removed += n;
         (void)store_records(e, &records);
     }
-    TEXT_LIT(t, "{\"removed\":");
-    text_put_u64(t, removed);
-    TEXT_LIT(t, ",\"worker\":");
-    text_put_u64(t, e->worker);
+    text_put_char(t, '{');
+    json_u64(t, "removed", removed);
+    json_u64(t, "worker", e->worker);
     TEXT_LIT(t, "}\n");
 }

@@ -63,13 +63,30 @@ static int route_uri(const struct edge *e, struct sip_span value, struct slice *
     return 0;
 }
 
+/* Is it a token of ours, and of this dialog if it is of one? The guard asks for what a Route says
+ * as well: within a step the same bytes are verified once. */
+bool token_verify(struct edge *e, struct slice user, struct token *ret_token)
+{
+    struct verified *v = &e->verified;
+    bool known = user.n > 0 && v->user.p == user.p && v->user.n == user.n &&
+                 v->call_id.p == e->facts.call_id.p;
+    if (!known) {
+        if (token_parse(&e->opts->keys, user, e->facts.call_id, &v->token) != 0)
+            return false;
+        v->user = user;
+        v->call_id = e->facts.call_id;
+    }
+    *ret_token = v->token;
+    return true;
+}
+
 /* A user part at one of our own addresses: is it a token of this dialog, or of a flow? */
-static bool take_token(const struct edge *e, struct route_set *s, struct slice user)
+static bool take_token(struct edge *e, struct route_set *s, struct slice user)
 {
     if (s->has_token && slice_equal(user, s->token_text))
         return true;
     struct token token;
-    if (token_parse(&e->opts->keys, user, e->facts.call_id, &token) != 0)
+    if (!token_verify(e, user, &token))
         return false;
     if (token.kind == TOKEN_FLOW) {
         s->has_flow = true;
@@ -150,11 +167,10 @@ static int undo_strict_router(struct edge *e, const struct origin *from, struct 
 }
 
 /* A neighbour passes on what names this edge by a token, and the neighbour by its address. */
-static bool is_own_token(const struct edge *e, struct slice user)
+static bool is_own_token(struct edge *e, struct slice user)
 {
     struct token token;
-    return e->opts->fleet_count > 0 && user.n > 0 &&
-           token_parse(&e->opts->keys, user, e->facts.call_id, &token) == 0 &&
+    return e->opts->fleet_count > 0 && user.n > 0 && token_verify(e, user, &token) &&
            token.node == e->opts->node_id;
 }
 

@@ -8,21 +8,29 @@
 /* ---- class ------------------------------------------------------------------------------------
  */
 
+/* Is it sip:NUMBER@ … ? The URI has been found well-formed: it need not be read once more. */
+static bool calls_number(struct slice uri, struct slice number)
+{
+    size_t colon = slice_find(uri, ':');
+    struct slice scheme = slice_take(uri, colon), rest = slice_drop(uri, colon + 1);
+    return (slice_equal_nocase(scheme, SLICE("sip")) ||
+            slice_equal_nocase(scheme, SLICE("sips"))) &&
+           rest.n > number.n && rest.p[number.n] == '@' &&
+           slice_equal_nocase(slice_take(rest, number.n), number);
+}
+
 /* RFC 5031: urn:service:sos and what is below it; and the user part that phones turn it into.
  * Calls, and the messages of RFC 8876. */
 bool is_emergency(const struct edge *e, const struct sip_msg *m)
 {
     static const struct slice sos = {"urn:service:sos", 15};
-    struct slice text = sip_slice(m, m->uri);
-    struct sip_uri uri;
+    struct slice uri = sip_slice(m, m->uri);
     if (m->method != SIP_M_INVITE && m->method != SIP_M_MESSAGE)
         return false;
-    if (text.n >= sos.n && slice_equal_nocase(slice_take(text, sos.n), sos))
-        return text.n == sos.n || text.p[sos.n] == '.' || text.p[sos.n] == ';';
-    if (e->opts->emergency_count == 0 || sip_uri_parse(text, &uri) != 0 || uri.user.n == 0)
-        return false;
+    if (uri.n >= sos.n && slice_equal_nocase(slice_take(uri, sos.n), sos))
+        return uri.n == sos.n || uri.p[sos.n] == '.' || uri.p[sos.n] == ';';
     for (uint16_t i = 0; i < e->opts->emergency_count; i++)
-        if (slice_equal_nocase(uri.user, e->opts->emergency[i]))
+        if (calls_number(uri, e->opts->emergency[i]))
             return true;
     return false;
 }
@@ -57,7 +65,7 @@ static bool was_challenged(struct edge *e, const struct origin *from)
 /* A To tag is quickly invented. All dialogs that go through us have our token in their route set,
  * which only fits their Call-ID: without it, what an outsider sends is as new as any call. The
  * first Route that names somebody is asked, or what a strict router has made of it. */
-static bool names_dialog(const struct edge *e)
+static bool names_dialog(struct edge *e)
 {
     enum { ROUTES_LOOKED_AT = 4 };
     struct sip_values v = sip_values(&e->msg, SIP_H_ROUTE);
@@ -71,11 +79,10 @@ static bool names_dialog(const struct edge *e)
     }
     struct token token;
     user = user.n > 0 ? user : e->facts.uri.user;
-    return user.n > 0 && token_parse(&e->opts->keys, user, e->facts.call_id, &token) == 0 &&
-           token.kind == TOKEN_ROUTE;
+    return user.n > 0 && token_verify(e, user, &token) && token.kind == TOKEN_ROUTE;
 }
 
-static bool is_in_dialog(const struct edge *e, const struct origin *from)
+static bool is_in_dialog(struct edge *e, const struct origin *from)
 {
     return e->facts.to_tag.n > 0 && (from->side != SIDE_OUTSIDE || names_dialog(e));
 }
@@ -112,12 +119,7 @@ static enum guard_class class_of(struct edge *e, const struct origin *from, unsi
 static void answer_shed(struct edge *e, const struct origin *from, uint64_t retry_after_s)
 {
     static const struct sip_fault fault = {.status = 503, .reason = {"Overloaded", 10}};
-    char line[32];
-    struct text t = text_into(line, sizeof line);
-    TEXT_LIT(&t, "Retry-After: ");
-    text_put_u64(&t, retry_after_s);
-    TEXT_LIT(&t, "\r\n");
-    answer_stateless(e, from, &fault, text_slice(&t));
+    answer_stateless(e, from, &fault, retry_after(e, retry_after_s));
 }
 
 /* Whose address is no pretence. Whoever sits at the address of a datagram, and has registered from

@@ -325,15 +325,12 @@ void edge_on_flow_opened(struct edge *e, const struct event *ev)
 static void tell_owners(struct edge *e, struct flow_id flow, uint64_t owners)
 {
     for (unsigned told = 0; owners != 0 && told < OWNERS_AT_ONCE; told++) {
-        struct action *a = emit(e, ACT_HANDOVER);
-        a->worker = (uint8_t)__builtin_ctzll(owners);
+        uint32_t to = (uint32_t)__builtin_ctzll(owners);
         owners &= owners - 1;
-        a->hand = (struct hand){.kind = HAND_FLOW_GONE,
-                                .from_worker = (uint8_t)e->worker,
-                                .flow = flow,
-                                .arrived_wall_ns = told + 1 == OWNERS_AT_ONCE ? owners : 0};
-        emit_bytes(e, a, SLICE_NONE);
-        e->count.handed_over++;
+        struct hand head = {.kind = HAND_FLOW_GONE,
+                            .flow = flow,
+                            .arrived_wall_ns = told + 1 == OWNERS_AT_ONCE ? owners : 0};
+        emit_hand(e, to, head, SLICE_NONE);
     }
 }
 

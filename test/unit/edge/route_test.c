@@ -891,6 +891,39 @@ static void two_edges_facing(void **state)
     drained(edge[1]);
 }
 
+/* A driver reads message after message into the same place: what was found true of the bytes there
+ * is true of one message alone. */
+static void no_token_is_true_by_where_it_lies(void **state)
+{
+    (void)state;
+    char top[256], below[256], bytes[2048];
+    struct world *w = with_call(top, below);
+    char *text = world_in_dialog(w, "alice", "a", true, "INFO", "7");
+    size_t n = 0;
+    for (const char *p = text; *p != '\0'; p++) {
+        if (*p == '\n')
+            bytes[n++] = '\r';
+        bytes[n++] = *p;
+    }
+    bytes[n] = '\0';
+    free(text);
+    struct event ev = {.kind = EV_DATAGRAM,
+                       .transport = TP_UDP,
+                       .source = world_peer("alice"),
+                       .bytes = slice_of(bytes, n)};
+    world_forget(w);
+    world_step(w, &ev);
+    EXPECT(w, "0 udp2 a INFO");
+    world_answer(w, "a", "INFO", 200, NULL);
+    strstr(bytes, "z9hG4bK-7")[8] = '8'; /* another request, … */
+    char *at = strstr(bytes, "Route: <sip:") + strlen("Route: <sip:");
+    at[20] = at[20] == 'A' ? 'B' : 'A'; /* … with another token at the very same place */
+    world_forget(w);
+    world_step(w, &ev);
+    EXPECT(w, "0 udp0 alice 403 INFO");
+    drained(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -906,6 +939,7 @@ int main(void)
         cmocka_unit_test(foreign_routes_are_refused),
         cmocka_unit_test(foreign_routes_are_stripped),
         cmocka_unit_test(preloaded_own_route_is_popped),
+        cmocka_unit_test(no_token_is_true_by_where_it_lies),
         cmocka_unit_test(many_route_lines),
         cmocka_unit_test(unreadable_routes),
         cmocka_unit_test(inside_follows_the_request_uri),
