@@ -588,25 +588,17 @@ static int begin(struct load *l)
     return l->answers == NULL ? -1 : begin_lanes(l, a);
 }
 
-static void put_number(struct text *t, struct slice what, uint64_t n)
-{
-    TEXT_LIT(t, "  ");
-    text_put(t, what);
-    text_put_char(t, ' ');
-    text_put_u64(t, n);
-}
-
 static void progress(struct load *l, struct text *t)
 {
     const struct stats *s = &l->stats;
     char bytes[24];
     text_put_u64(t, s->n[COUNT_offered]);
     TEXT_LIT(t, " calls");
-    put_number(t, SLICE("answered"), s->n[COUNT_ok]);
-    put_number(t, SLICE("503"), s->n[COUNT_refused]);
-    put_number(t, SLICE("failed"), s->n[COUNT_failed]);
-    put_number(t, SLICE("open"), s->up);
-    put_number(t, SLICE("again"), s->n[COUNT_retries]);
+    load__put_count(t, SLICE("answered"), s->n[COUNT_ok]);
+    load__put_count(t, SLICE("503"), s->n[COUNT_refused]);
+    load__put_count(t, SLICE("failed"), s->n[COUNT_failed]);
+    load__put_count(t, SLICE("open"), s->up);
+    load__put_count(t, SLICE("again"), s->n[COUNT_retries]);
     TEXT_LIT(t, "  p99 ");
     text_put(t, slice_cstr(load__report_us(histogram_quantile(&s->latency, 990), bytes)));
 }

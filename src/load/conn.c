@@ -16,43 +16,13 @@ enum { UDP_BATCH = 64, UDP_SOCKET_BYTES = 4 << 20, OUT_BYTES_MAX = 1 << 20, BACK
 
 /* ---- sockets --------------------------------------------------------------------------------- */
 
-static socklen_t to_sockaddr(const struct addr *a, struct sockaddr_in6 *ret_sa)
-{
-    if (a->family == 4) {
-        struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(a->port)};
-        memcpy(&in.sin_addr, a->ip, 4);
-        memcpy(ret_sa, &in, sizeof in);
-        return sizeof in;
-    }
-    struct sockaddr_in6 in6 = {
-        .sin6_family = AF_INET6, .sin6_port = htons(a->port), .sin6_scope_id = a->scope};
-    memcpy(&in6.sin6_addr, a->ip, 16);
-    *ret_sa = in6;
-    return sizeof in6;
-}
-
-static struct addr from_sockaddr(const struct sockaddr_in6 *sa)
-{
-    struct addr a = {0};
-    if (sa->sin6_family == AF_INET) {
-        struct sockaddr_in in;
-        memcpy(&in, sa, sizeof in);
-        memcpy(a.ip, &in.sin_addr, 4);
-        a.port = ntohs(in.sin_port);
-        a.family = 4;
-    } else if (sa->sin6_family == AF_INET6) {
-        a = addr_from_ip6(sa->sin6_addr.s6_addr, sa->sin6_scope_id, ntohs(sa->sin6_port));
-    }
-    return a;
-}
-
 struct addr load__conn_local(int fd)
 {
     struct sockaddr_in6 sa = {0};
     socklen_t n = sizeof sa;
     if (getsockname(fd, (struct sockaddr *)&sa, &n) != 0)
         return (struct addr){0};
-    return from_sockaddr(&sa);
+    return addr_from_sockaddr(&sa);
 }
 
 static int set_int(int fd, int level, int name, int value)
@@ -212,7 +182,7 @@ int load__conn_send(struct load *l, struct conn *c, struct slice bytes, const st
         const struct addr *dest = to != NULL ? to : &c->peer;
         if (c->is_connected_udp)
             return send(c->fd, bytes.p, bytes.n, 0) < 0 ? -1 : 0;
-        socklen_t n = to_sockaddr(dest, &sa);
+        socklen_t n = addr_to_sockaddr(dest, &sa);
         return sendto(c->fd, bytes.p, bytes.n, 0, (struct sockaddr *)&sa, n) < 0 ? -1 : 0;
     }
     if (is_ws(c))
@@ -375,12 +345,12 @@ int load__conn_begin(const struct load_place *to, const struct addr *source)
     if (fd < 0)
         return -1;
     if (source->family != 0) {
-        socklen_t n = to_sockaddr(source, &sa);
+        socklen_t n = addr_to_sockaddr(source, &sa);
         (void)set_int(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
         if (bind(fd, (struct sockaddr *)&sa, n) != 0)
             goto fail;
     }
-    socklen_t n = to_sockaddr(&to->addr, &sa);
+    socklen_t n = addr_to_sockaddr(&to->addr, &sa);
     if (connect(fd, (struct sockaddr *)&sa, n) == 0 || errno == EINPROGRESS)
         return fd;
 fail:
@@ -430,7 +400,7 @@ int load__conn_adopt(struct load *l, struct conn *c, int fd, uint8_t transport,
         (void)set_int(fd, SOL_SOCKET, SO_RCVBUF, UDP_SOCKET_BYTES);
         (void)set_int(fd, SOL_SOCKET, SO_RCVBUFFORCE, UDP_SOCKET_BYTES);
     } else if (getpeername(fd, (struct sockaddr *)&sa, &n) == 0) {
-        c->peer = from_sockaddr(&sa);
+        c->peer = addr_from_sockaddr(&sa);
     }
     return load__watch(l, fd, &c->io,
                        transport == TP_UDP ? EPOLLIN : EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
@@ -442,7 +412,7 @@ int load__conn_listen(const struct load_place *at, struct addr *ret_at)
     int fd = socket_for(at->addr.family, at->transport);
     if (fd < 0)
         return -1;
-    socklen_t n = to_sockaddr(&at->addr, &sa);
+    socklen_t n = addr_to_sockaddr(&at->addr, &sa);
     if (at->transport != TP_UDP)
         (void)set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     if (bind(fd, (struct sockaddr *)&sa, n) != 0 ||
@@ -462,7 +432,7 @@ int load__conn_route(const struct addr *to, struct addr *ret_source)
     int fd = socket_for(to->family, TP_UDP);
     if (fd < 0)
         return -1;
-    socklen_t n = to_sockaddr(to, &sa);
+    socklen_t n = addr_to_sockaddr(to, &sa);
     int r = connect(fd, (struct sockaddr *)&sa, n), error = errno;
     struct addr source = load__conn_local(fd);
     close(fd);
@@ -648,18 +618,6 @@ static void receive(struct load *l, struct conn *c, bool is_ending)
     }
 }
 
-static uint64_t arrival_of(struct msghdr *m)
-{
-    for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h != NULL; h = CMSG_NXTHDR(m, h)) {
-        if (h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_TIMESTAMPNS) {
-            struct timespec t;
-            memcpy(&t, CMSG_DATA(h), sizeof t);
-            return (uint64_t)t.tv_sec * NS_S + (uint64_t)t.tv_nsec;
-        }
-    }
-    return load__wall();
-}
-
 static void receive_datagrams(struct load *l, struct conn *c)
 {
     const uint32_t life = c->life;
@@ -684,8 +642,9 @@ static void receive_datagrams(struct load *l, struct conn *c)
         }
         if (n < 0)
             continue; /* an ICMP error of some datagram: its timer will tell */
-        struct addr from = from_sockaddr(&sa);
-        l->arrival = arrival_of(&m);
+        struct addr from = addr_from_sockaddr(&sa);
+        uint64_t arrival = arrival_of(&m);
+        l->arrival = arrival != 0 ? arrival : load__wall();
         load__now(l);
         if (n > 4)
             c->user->message(l, c, slice_of(l->plain, (size_t)n), &from);

@@ -208,13 +208,6 @@ static void put_row(FILE *out, const char *name, uint64_t n)
 static void tables(const struct load_opts *o, const struct stats *s, const struct outcome *u,
                    FILE *out)
 {
-    static const struct {
-        const char *phones, *calls;
-    } what[COUNTS] = {
-#define X(name, p, c) {p, c},
-        LOAD_COUNTS(X)
-#undef X
-    };
     static const unsigned quantiles[] = {500, 900, 990, 999, 1000};
     const struct histogram *h[] = {&s->connected, &s->latency, &s->added};
     static const char *const names[] = {"connection", "to 200", "added by what lies between"};
@@ -233,7 +226,7 @@ static void tables(const struct load_opts *o, const struct stats *s, const struc
     fputs("</table>\n<h2>Counts</h2><table>\n", out);
     for (int i = 0; i < COUNTS; i++)
         if (s->n[i] > 0 || i < COUNTS_DRAWN)
-            put_row(out, o->kind == LOAD_PHONES ? what[i].phones : what[i].calls, s->n[i]);
+            put_row(out, load__count_text(o, i), s->n[i]);
     for (unsigned i = 0; i < 700; i++)
         if (s->status[i] > 0) {
             (void)snprintf(bytes, sizeof bytes, "answers %u", i);

@@ -111,6 +111,12 @@ struct stats {
     struct series series;
 };
 
+/* A count's name in JSON, and for people, who call the same thing otherwise when it is of calls. */
+const char *load__count_key(int count);
+const char *load__count_text(const struct load_opts *o, int count);
+/* Appends "  answered 12", for the line of progress. */
+void load__put_count(struct text *t, struct slice what, uint64_t n);
+
 /* Begins; takes memory for the series. 0, or -1 when there is none. */
 MUST_USE int load__stats_init(struct stats *s, mono_ns now);
 void load__stats_done(struct stats *s);

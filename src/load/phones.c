@@ -658,14 +658,6 @@ static int begin(struct load *l)
     return 0;
 }
 
-static void put_number(struct text *t, struct slice what, uint64_t n)
-{
-    TEXT_LIT(t, "  ");
-    text_put(t, what);
-    text_put_char(t, ' ');
-    text_put_u64(t, n);
-}
-
 static void progress(struct load *l, struct text *t)
 {
     const struct stats *s = &l->stats;
@@ -674,11 +666,11 @@ static void progress(struct load *l, struct text *t)
     text_put_char(t, '/');
     text_put_u64(t, all(l)->count);
     TEXT_LIT(t, " registered");
-    put_number(t, SLICE("tried"), s->n[COUNT_offered]);
-    put_number(t, SLICE("connected"), s->n[COUNT_admitted]);
-    put_number(t, SLICE("503"), s->n[COUNT_refused]);
-    put_number(t, SLICE("failed"), s->n[COUNT_failed]);
-    put_number(t, SLICE("again"), s->n[COUNT_retries]);
+    load__put_count(t, SLICE("tried"), s->n[COUNT_offered]);
+    load__put_count(t, SLICE("connected"), s->n[COUNT_admitted]);
+    load__put_count(t, SLICE("503"), s->n[COUNT_refused]);
+    load__put_count(t, SLICE("failed"), s->n[COUNT_failed]);
+    load__put_count(t, SLICE("again"), s->n[COUNT_retries]);
     TEXT_LIT(t, "  p99 ");
     text_put(t, slice_cstr(load__report_us(histogram_quantile(&s->latency, 990), bytes)));
 }

@@ -52,17 +52,9 @@ static void put_latencies(const struct load_opts *o, const struct stats *s, FILE
 
 static void put_counts(const struct load_opts *o, const struct stats *s, FILE *out)
 {
-    static const struct {
-        const char *phones, *calls;
-    } what[COUNTS] = {
-#define X(name, p, c) {p, c},
-        LOAD_COUNTS(X)
-#undef X
-    };
     for (int i = 0; i < COUNTS; i++)
         if (s->n[i] > 0 || i < COUNTS_DRAWN)
-            fprintf(out, "%-32s %9llu\n", o->kind == LOAD_PHONES ? what[i].phones : what[i].calls,
-                    (unsigned long long)s->n[i]);
+            fprintf(out, "%-32s %9llu\n", load__count_text(o, i), (unsigned long long)s->n[i]);
     for (unsigned i = 0; i < 700; i++)
         if (s->status[i] > 0)
             fprintf(out, "%-3u %-28.*s %9llu\n", i, SLICE_ARG(sip_reason((int)i)),
@@ -125,14 +117,9 @@ static void json_latency(FILE *out, const char *name, const struct histogram *h)
 
 static void json_series(const struct series *t, FILE *out)
 {
-    static const char *const names[COUNTS] = {
-#define X(name, p, c) #name,
-        LOAD_COUNTS(X)
-#undef X
-    };
     fprintf(out, ",\"series\":{\"every_ms\":%llu", (unsigned long long)(t->width / NS_MS));
     for (int k = 0; k < COUNTS_DRAWN; k++) {
-        fprintf(out, ",\"%s\":[", names[k]);
+        fprintf(out, ",\"%s\":[", load__count_key(k));
         for (uint32_t i = 0; i < t->count; i++)
             fprintf(out, "%s%u", i > 0 ? "," : "", t->at[i].n[k]);
         fputc(']', out);
@@ -149,14 +136,9 @@ static void json_series(const struct series *t, FILE *out)
 
 static void json_counts(const struct stats *s, FILE *out)
 {
-    static const char *const names[COUNTS] = {
-#define X(name, p, c) #name,
-        LOAD_COUNTS(X)
-#undef X
-    };
     bool first = true;
     for (int i = 0; i < COUNTS; i++)
-        fprintf(out, ",\"%s\":%llu", names[i], (unsigned long long)s->n[i]);
+        fprintf(out, ",\"%s\":%llu", load__count_key(i), (unsigned long long)s->n[i]);
     fputs(",\"status\":{", out);
     for (unsigned i = 0; i < 700; i++)
         if (s->status[i] > 0) {

@@ -6,6 +6,34 @@
 
 enum { WIDTH_FIRST_MS = 100 };
 
+const char *load__count_key(int count)
+{
+    static const char *const keys[COUNTS] = {
+#define X(name, phones, calls) #name,
+        LOAD_COUNTS(X)
+#undef X
+    };
+    return keys[count];
+}
+
+const char *load__count_text(const struct load_opts *o, int count)
+{
+    static const char *const texts[COUNTS][2] = {
+#define X(name, phones, calls) {phones, calls},
+        LOAD_COUNTS(X)
+#undef X
+    };
+    return texts[count][o->kind != LOAD_PHONES];
+}
+
+void load__put_count(struct text *t, struct slice what, uint64_t n)
+{
+    TEXT_LIT(t, "  ");
+    text_put(t, what);
+    text_put_char(t, ' ');
+    text_put_u64(t, n);
+}
+
 int load__stats_init(struct stats *s, mono_ns now)
 {
     memset(s, 0, sizeof *s);

@@ -11,8 +11,23 @@
 #ifndef WEIR_NET_H
 #define WEIR_NET_H
 
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include "config/config.h"
 #include "net/tls.h"
+
+/* ---- addresses of sockets ---------------------------------------------------------------------
+ */
+
+/* What bind(2) and connect(2) want, IPv4 too; returns its length. And back: family 0 for what is
+ * neither. */
+socklen_t addr_to_sockaddr(const struct addr *a, struct sockaddr_in6 *ret_sa);
+struct addr addr_from_sockaddr(const struct sockaddr_in6 *sa);
+/* When what recvmsg(2) brought came, in Unix time; 0 = the socket does not say (SO_TIMESTAMPNS). */
+uint64_t arrival_of(struct msghdr *h);
+
+/* ---- running ----------------------------------------------------------------------------------
+ */
 
 /* Whether the certificates and keys of all listeners can be used. 0, or -1 with the reasons written
  * to `errors`, as `weir run` would give them; what is only odd, such as a certificate that has

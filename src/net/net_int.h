@@ -51,16 +51,11 @@ void memory_unmap(void *p, size_t n);
 /* A ring in memory of its own; NULL when refused. */
 struct ring *ring_map(uint32_t size);
 
-socklen_t addr_to_sockaddr(const struct addr *a, struct sockaddr_in6 *ret_sa);
-struct addr addr_from_sockaddr(const struct sockaddr_in6 *sa);
-
 /* Bound non-blocking sockets. `shared`: SO_REUSEPORT. Return the descriptor or -1 with errno. */
 int udp_open(const struct addr *bind_to, bool shared);
 int tcp_listen(const struct addr *bind_to, bool shared);
 
-/* When what was received came, in Unix time; 0 = the socket does not say. And how long ago that
- * is, 0 when that cannot be. */
-uint64_t arrival_of(struct msghdr *h);
+/* How long ago that is, by arrival_of(); 0 when that cannot be. */
 dur_ns waited_since(uint64_t wall_ns);
 
 /* Unpredictable bytes, bought 4 KiB at a time. */
