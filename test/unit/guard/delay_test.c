@@ -11,35 +11,9 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "guard/guard.h"
+#include "rig.h"
 
-enum { SOURCES = 64, SHED_US = 2 };
-
-struct rig {
-    void *mem;
-    struct guard_opts opts;
-    struct guard *g;
-    struct prng prng;
-};
-
-static void rig_open(struct rig *r)
-{
-    memset(r, 0, sizeof *r);
-    guard_opts_default(&r->opts);
-    struct guard_limits limits = {.sources = SOURCES};
-    size_t n = guard_memory(&limits);
-    r->mem = malloc(n);
-    assert_non_null(r->mem);
-    struct arena a = arena_over(r->mem, n);
-    r->g = guard_new(&a, &r->opts, &limits, 1, (struct hash_seed){1, 2}, 3, NS_S);
-    assert_non_null(r->g);
-    prng_seed(&r->prng, 11);
-}
-
-static void rig_close(struct rig *r)
-{
-    free(r->mem);
-}
+enum { SHED_US = 2 };
 
 /* Shares of what comes, in permille, by class. */
 static const unsigned usual_mix[CLASSES] = {50, 250, 300, 300, 60, 35, 5};

@@ -8,27 +8,9 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "guard/guard.h"
+#include "rig.h"
 
 enum { SECONDS_MAX = 1000 };
-
-struct rig {
-    void *mem;
-    struct guard_opts opts;
-    struct guard *g;
-};
-
-static void rig_open(struct rig *r)
-{
-    guard_opts_default(&r->opts);
-    struct guard_limits limits = {.sources = 64};
-    size_t n = guard_memory(&limits);
-    r->mem = malloc(n);
-    assert_non_null(r->mem);
-    struct arena a = arena_over(r->mem, n);
-    r->g = guard_new(&a, &r->opts, &limits, 1, (struct hash_seed){1, 2}, 3, NS_S);
-    assert_non_null(r->g);
-}
 
 /* Work done at this rate; `refuses`: there was more to do, and the worker sheds for its delay. */
 static mono_ns work(struct rig *r, enum guard_class class, uint32_t per_second, dur_ns lasts,
@@ -79,7 +61,7 @@ static void a_crowd_comes_back(void **state)
             /* No slower than needed, either. */
             assert_true(last <= 3 + rows[i].crowd / rows[i].rate * 12 / 10);
         }
-        free(r.mem);
+        rig_close(&r);
     }
 }
 
@@ -149,7 +131,7 @@ static void until_all_are_in(void **state)
         assert_int_equal(c.in, CROWD);
         assert_true(c.ms < 100 * rows[i].times_tenths * (CROWD / RATE));
         assert_true(c.most * 10 <= RATE * 13);
-        free(r.mem);
+        rig_close(&r);
     }
 }
 
@@ -175,7 +157,7 @@ static void no_two_crowds_at_once(void **state)
     for (unsigned s = 0; s < 52; s++)
         both += back[s];
     assert_int_equal(both, 40000);
-    free(r.mem);
+    rig_close(&r);
 }
 
 /* Larger than the longest wait: the rest is spread over all of it, and none is told more. */
@@ -199,7 +181,7 @@ static void more_than_the_line_holds(void **state)
     assert_int_equal(guard_retry_after_s(r.g, CLASS_REGISTER, now), 5);
     r.opts.retry_after_min = 0;
     assert_int_equal(guard_retry_after_s(r.g, CLASS_REGISTER, now), 1);
-    free(r.mem);
+    rig_close(&r);
 }
 
 /* Seconds that 1,000 refused are spread over, which tells the rate that is believed in. */
@@ -232,7 +214,7 @@ static void capacity_is_what_was_done_under_load(void **state)
     assert_in_range(spread(&r, now), 0, 1);
     now = work(&r, CLASS_REGISTER, 10, 60 * NS_S, true, now + 1000 * NS_S);
     assert_in_range(spread(&r, now), 9, 11);
-    free(r.mem);
+    rig_close(&r);
 }
 
 /* A registration is two requests, as the first is challenged: of 2,000 requests a second 1,000 are
@@ -255,7 +237,7 @@ static void a_challenge_is_nothing_done(void **state)
         last = s > last ? s : last;
     }
     assert_in_range(last, 22, 25);
-    free(r.mem);
+    rig_close(&r);
 }
 
 /* The worker was slow, and is no longer: while all that the line lets in is admitted, its pace
@@ -276,7 +258,7 @@ static void grows_while_all_is_done(void **state)
         after = guard_retry_after_s(r.g, CLASS_REGISTER, now);
     assert_in_range(before, 60, 150);
     assert_true(after * 20 < before * 19);
-    free(r.mem);
+    rig_close(&r);
 }
 
 int main(void)

@@ -6,25 +6,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "guard/guard.h"
-
-struct rig {
-    void *mem;
-    struct guard_opts opts;
-    struct guard *g;
-};
-
-static void rig_open(struct rig *r)
-{
-    guard_opts_default(&r->opts);
-    struct guard_limits limits = {.sources = 64};
-    size_t n = guard_memory(&limits);
-    r->mem = malloc(n);
-    assert_non_null(r->mem);
-    struct arena a = arena_over(r->mem, n);
-    r->g = guard_new(&a, &r->opts, &limits, 1, (struct hash_seed){1, 2}, 3, NS_S);
-    assert_non_null(r->g);
-}
+#include "rig.h"
 
 /* Ten times is fine, more within the minute is a circle, and after it all is forgotten. */
 static void counts(void **state)
@@ -52,7 +34,7 @@ static void counts(void **state)
     r.opts.session_crossings_max = 10;
     r.opts.session_within = 0;
     assert_false(guard_session_crosses(r.g, 77, now));
-    free(r.mem);
+    rig_close(&r);
 }
 
 /* A worker's clock is cut to 32 bits of milliseconds: 49 days. Around its turn all is as ever. */
@@ -66,7 +48,7 @@ static void clock_turns(void **state)
         assert_false(guard_session_crosses(r.g, 5, turn - 5 * NS_MS + i * NS_MS));
     assert_true(guard_session_crosses(r.g, 5, turn + 6 * NS_MS));
     assert_false(guard_session_crosses(r.g, 5, turn + 61 * NS_S));
-    free(r.mem);
+    rig_close(&r);
 }
 
 /* Ten million sessions in a minute, each of which crosses once or, one of eight, three times within
@@ -113,7 +95,7 @@ static void among_ten_million(void **state)
         assert_true(circled[k] <= 40); /* two seconds of circling */
     }
     assert_int_equal(guard_counters(r.g)->sessions_broken, CIRCLES);
-    free(r.mem);
+    rig_close(&r);
 }
 
 /* A set full of sessions that came twice is not theirs for good. */
@@ -133,7 +115,7 @@ static void no_set_is_taken_for_good(void **state)
         found = guard_session_crosses(r.g, 0xabcdef0000000003, now);
     }
     assert_true(found);
-    free(r.mem);
+    rig_close(&r);
 }
 
 int main(void)

@@ -21,6 +21,8 @@
 #include "net/net_int.h"
 #include "support/support.h"
 #include "support/tls_peer.h"
+#include "stub_engine.h"
+#include "stub_guard.h"
 
 /* ---- the engine: counts ------------------------------------------------------------------------
  */
@@ -34,14 +36,6 @@ struct engine {
 };
 
 static struct engine the_engine;
-static struct guard *the_guard;
-static struct guard_opts opts;
-
-size_t engine_memory(const struct engine_opts *o)
-{
-    (void)o;
-    return 64;
-}
 
 struct engine *engine_new(void *mem, size_t size, const struct engine_opts *o,
                           const struct engine_birth *birth, mono_ns now)
@@ -50,36 +44,12 @@ struct engine *engine_new(void *mem, size_t size, const struct engine_opts *o,
     return &the_engine;
 }
 
-mono_ns engine_deadline(const struct engine *e)
-{
-    (void)e;
-    return MONO_NONE;
-}
-
-struct engine_load engine_load(const struct engine *e)
-{
-    (void)e;
-    return (struct engine_load){0};
-}
-
-const struct counters *engine_counters(const struct engine *e)
-{
-    (void)e;
-    return NULL;
-}
-
 bool engine_flow_is_spare(struct engine *e, struct flow_id flow, mono_ns *ret_last_in)
 {
     assert_true(flow.slot < 64);
     e->asked++;
     *ret_last_in = e->spare[flow.slot];
     return e->spare[flow.slot] > 0;
-}
-
-struct guard *engine_guard(struct engine *e)
-{
-    (void)e;
-    return the_guard;
 }
 
 int engine_step(struct engine *e, const struct event *ev, mono_ns now, struct actions *out)
@@ -155,8 +125,6 @@ static void listen_at(unsigned id)
 
 static int begin(void **state)
 {
-    static const struct guard_limits limits = {.sources = 256};
-    static _Alignas(64) char memory[4 << 20];
     (void)state;
     memset(&the_engine, 0, sizeof the_engine);
     x = (struct world *)calloc(1, sizeof *x);
@@ -192,11 +160,7 @@ static int begin(void **state)
     x->w = x->net.worker[0] = worker_new(&x->net, 0, &x->config, FLOWS);
     assert_non_null(x->w);
     x->w->engine = engine_new(NULL, 0, NULL, NULL, 0);
-    memset(memory, 0, sizeof memory);
-    struct arena mem = arena_over(memory, sizeof memory);
-    guard_opts_default(&opts);
-    the_guard = guard_new(&mem, &opts, &limits, 1, (struct hash_seed){1, 2}, 1, x->w->now);
-    assert_non_null(the_guard);
+    new_guard(256, x->w->now);
     for (unsigned i = 0; i < LISTENERS; i++)
         listen_at(i);
     return 0;
@@ -216,7 +180,7 @@ static int end(void **state)
 
 static void limits_changed(void)
 {
-    guard_adopt(the_guard, &opts);
+    guard_adopt(the_guard, &guard_opts);
 }
 
 static struct streams *streams(void)
@@ -378,7 +342,7 @@ static void test_who_is_trusted_is_let_in_by_any_door(void **state)
 static void test_a_source_has_its_share(void **state)
 {
     (void)state;
-    opts.per_source_max = 2;
+    guard_opts.per_source_max = 2;
     limits_changed();
     int fds[4] = {client(PLAIN, 2), client(PLAIN, 2), client(PLAIN, 2), client(PLAIN, 3)};
     assert_true(is_closed(fds[2]));
@@ -387,7 +351,7 @@ static void test_a_source_has_its_share(void **state)
     fds[0] = client(PLAIN, 2);
     assert_false(is_closed(fds[0]));
     assert_int_equal(1, x->w->count.accepts_denied);
-    opts.report_only = true;
+    guard_opts.report_only = true;
     limits_changed();
     int more = client(PLAIN, 2);
     assert_false(is_closed(more));
@@ -396,7 +360,7 @@ static void test_a_source_has_its_share(void **state)
     hang_up(fds, 4);
     hang_up_one(more);
     assert_int_equal(0, streams()->live);
-    opts.report_only = false;
+    guard_opts.report_only = false;
     limits_changed();
     int again[2] = {client(PLAIN, 2), client(PLAIN, 2)}; /* all that went were counted off */
     assert_false(is_closed(again[0]) || is_closed(again[1]));
@@ -408,7 +372,7 @@ static void test_accepts_are_paced(void **state)
 {
     (void)state;
     int fds[6];
-    opts.accepts[TP_TCP] = (struct rate_opts){.per_second = 10, .burst = 4};
+    guard_opts.accepts[TP_TCP] = (struct rate_opts){.per_second = 10, .burst = 4};
     limits_changed();
     for (unsigned i = 0; i < 6; i++)
         fds[i] = client(PLAIN, (uint8_t)(2 + i));
@@ -436,7 +400,7 @@ static void test_garbage_is_charged(void **state)
 {
     (void)state;
     static const char *const bad[] = {"GET / HTTP/1.1\r\n\r\n", "garbage that is no TLS"};
-    opts.per_source[GUARD_MALFORMED] = (struct rate_opts){.per_second = 1, .burst = 1};
+    guard_opts.per_source[GUARD_MALFORMED] = (struct rate_opts){.per_second = 1, .burst = 1};
     limits_changed();
     for (unsigned i = 0; i < 2; i++) {
         assert_int_equal(GUARD_FINE,
@@ -530,7 +494,7 @@ static void test_the_useless_make_room(void **state)
 static void test_the_silent_make_room_in_the_total(void **state)
 {
     (void)state;
-    opts.connections_max = 2;
+    guard_opts.connections_max = 2;
     limits_changed();
     int fds[3] = {client(PLAIN, 2), client(PLAIN, 3), 0};
     say_message(fds[0]);
@@ -590,7 +554,7 @@ static void test_limits_are_of_who_is_named(void **state)
     assert_int_equal(1, the_engine.seen[EV_FLOW_OPENED]);
     assert_int_equal(2, the_engine.source.ip[3]);
     hang_up((int[]){denied, own}, 2);
-    opts.per_source_max = 2;
+    guard_opts.per_source_max = 2;
     limits_changed();
     assert_int_equal(0, guard_edit(the_guard, SLICE("forget 192.0.2.9"), x->w->now, &why));
     assert_int_equal(0, guard_edit(the_guard, SLICE("allow 127.0.0.2"), x->w->now, &why));
@@ -610,7 +574,7 @@ static void test_a_balancer_that_is_trusted(void **state)
 {
     (void)state;
     struct prefix trusted[1];
-    opts.per_source_max = 2;
+    guard_opts.per_source_max = 2;
     limits_changed();
     x->config.engine.edge.trusted = trusted;
     x->config.engine.edge.trusted_count = 1;
@@ -891,7 +855,7 @@ static void test_handshakes_have_a_pace(void **state)
     (void)state;
     int fds[3];
     x->config.handshakes_max = 100;
-    opts.handshakes = (struct rate_opts){.per_second = 1, .burst = 1};
+    guard_opts.handshakes = (struct rate_opts){.per_second = 1, .burst = 1};
     limits_changed();
     for (unsigned i = 0; i < 3; i++) {
         fds[i] = client(SECURE, (uint8_t)(2 + i));
@@ -902,7 +866,7 @@ static void test_handshakes_have_a_pace(void **state)
     assert_true(next > x->w->now && next <= mono_add(x->w->now, NS_S));
     pass(NS_S);
     assert_int_equal(2, streams()->shaking);
-    opts.report_only = true;
+    guard_opts.report_only = true;
     limits_changed();
     pass(0);
     assert_int_equal(3, streams()->shaking);

@@ -18,6 +18,7 @@
 #include <unistd.h>
 #include "net/net_int.h"
 #include "registrar/registrar.h"
+#include "stub_engine.h"
 
 enum { WORKERS = 2, IDS = 2000, VALUE_BYTES_MAX = 8000, PIECES = 25 };
 
@@ -39,12 +40,6 @@ struct engine {
 
 static struct engine engines[WORKERS];
 
-size_t engine_memory(const struct engine_opts *opts)
-{
-    (void)opts;
-    return 64;
-}
-
 struct engine *engine_new(void *mem, size_t size, const struct engine_opts *opts,
                           const struct engine_birth *birth, mono_ns now)
 {
@@ -59,24 +54,6 @@ struct engine *engine_new(void *mem, size_t size, const struct engine_opts *opts
     e->guard = guard_new(&for_guard, &guard_opts, &limits, WORKERS, birth->shared_seed, 1, now);
     assert_non_null(e->guard);
     return e;
-}
-
-mono_ns engine_deadline(const struct engine *e)
-{
-    (void)e;
-    return MONO_NONE;
-}
-
-struct engine_load engine_load(const struct engine *e)
-{
-    (void)e;
-    return (struct engine_load){0};
-}
-
-const struct counters *engine_counters(const struct engine *e)
-{
-    (void)e;
-    return NULL;
 }
 
 bool engine_flow_is_spare(struct engine *e, struct flow_id flow, mono_ns *ret_last_in)

@@ -22,6 +22,8 @@
 #include <openssl/x509v3.h>
 #include "net/net_int.h"
 #include "support/support.h"
+#include "stub_engine.h"
+#include "stub_guard.h"
 
 /* ---- the engine: a list of what it was told ----------------------------------------------------
  */
@@ -36,12 +38,6 @@ struct engine {
 
 static struct engine the_engine;
 
-size_t engine_memory(const struct engine_opts *opts)
-{
-    (void)opts;
-    return 64;
-}
-
 struct engine *engine_new(void *mem, size_t size, const struct engine_opts *opts,
                           const struct engine_birth *birth, mono_ns now)
 {
@@ -49,49 +45,10 @@ struct engine *engine_new(void *mem, size_t size, const struct engine_opts *opts
     return &the_engine;
 }
 
-mono_ns engine_deadline(const struct engine *e)
-{
-    (void)e;
-    return MONO_NONE;
-}
-
-struct engine_load engine_load(const struct engine *e)
-{
-    (void)e;
-    return (struct engine_load){0};
-}
-
-const struct counters *engine_counters(const struct engine *e)
-{
-    (void)e;
-    return NULL;
-}
-
-/* The guard that stands before the outside. */
-static struct guard *the_guard;
-static struct guard_opts guard_opts;
-
 bool engine_flow_is_spare(struct engine *e, struct flow_id flow, mono_ns *ret_last_in)
 {
     (void)e, (void)flow, (void)ret_last_in;
     return false;
-}
-
-struct guard *engine_guard(struct engine *e)
-{
-    (void)e;
-    return the_guard;
-}
-
-static void new_guard(mono_ns now)
-{
-    static const struct guard_limits limits = {.sources = 64};
-    static _Alignas(64) char memory[2 << 20];
-    memset(memory, 0, sizeof memory);
-    struct arena mem = arena_over(memory, sizeof memory);
-    guard_opts_default(&guard_opts);
-    the_guard = guard_new(&mem, &guard_opts, &limits, 1, (struct hash_seed){1, 2}, 1, now);
-    assert_non_null(the_guard);
 }
 
 static void note(struct engine *e, const char *what, size_t n, uint32_t sum)
@@ -255,7 +212,7 @@ static int begin(void **state)
     x->w = x->net.worker[0] = worker_new(&x->net, 0, &x->config, FLOWS);
     assert_non_null(x->w);
     x->w->engine = engine_new(NULL, 0, NULL, NULL, 0);
-    new_guard(x->w->now);
+    new_guard(64, x->w->now);
     for (uint8_t tp = FIRST_TP; tp < TP__COUNT; tp++) {
         int fd = tcp_listen(&any, false);
         assert_true(fd >= 0);
