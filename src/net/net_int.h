@@ -262,7 +262,7 @@ struct udp_socket {
     bool hot;        /* read every turn, not watched by epoll */
     bool ready;      /* epoll said so */
     bool failing;    /* its error queue may hold something */
-    bool filtered;   /* the kernel drops some sources: what it drops is theirs */
+    bool filtered;   /* the kernel drops some for us: it is no loss */
     uint32_t recent; /* messages in this window */
     uint32_t drops;  /* the kernel's count, as last seen */
     uint64_t lost;   /* of these: because its buffer was full */
@@ -324,7 +324,7 @@ struct udp {
     X(proxy_text, "of these: headers of version 1, in text")                                       \
     X(udp_denied, "datagrams dropped unread because their source is refused")                      \
     X(filters, "times that the kernel's list of refused sources was changed")                      \
-    X(filtered, "datagrams of refused sources that the kernel dropped")                            \
+    X(filtered, "datagrams that the kernel dropped: of refused sources, INVITEs in an overload")   \
     X(streams_overrun, "connections closed because the peer did not read")                         \
     X(buffers_refused, "connections closed because no buffer was left")                            \
     X(streams_slow, "messages that did not come whole in time")                                    \
